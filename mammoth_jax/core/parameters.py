@@ -1,0 +1,87 @@
+"""Parameters with axis names, and modules seen as a flat table of named arrays.
+
+Modules are Flax NNX modules used as plain pytrees: they go in and out of ``jax.jit`` as arguments and nothing mutates
+them.  A parameter's name is its attribute path joined by dots, e.g. ``decoder.segments.1.attention.query.kernel``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
+from mammoth_jax.core.types import Array
+
+Initializer = Callable[[Array, Sequence[int], Any], Array]
+M = TypeVar("M", bound=nnx.Module)
+
+
+def param(
+    rngs: nnx.Rngs, shape: Sequence[int], axes: Sequence[str | None], init: Initializer = nnx.initializers.zeros_init()
+) -> nnx.Param:
+    """A float32 parameter with one logical axis name a dimension (see ``core/sharding.py``)."""
+    if len(shape) != len(axes):
+        raise ValueError(f"{shape=} and {axes=} differ in length")
+    return nnx.Param(init(rngs.params(), tuple(shape), jnp.float32), axes=tuple(axes))
+
+
+def named_parameters(module: nnx.Module) -> dict[str, nnx.Param]:
+    """All parameters of a module (arrays or shapes), by dotted name, in a fixed order."""
+    flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
+    return dict(sorted((".".join(map(str, path)), leaf) for path, leaf in flat))
+
+
+def with_parameters(module: M, values: Mapping[str, Any]) -> M:
+    """A module of the same structure whose parameters are ``values``, by dotted name; all must be given.
+
+    Raises:
+      KeyError: a parameter without a value, or a value without a parameter.
+    """
+    known = named_parameters(module)
+    if set(known) != set(values):
+        missing, extra = sorted(set(known) - set(values)), sorted(set(values) - set(known))
+        raise KeyError(f"parameters without a value: {missing[:5]}; values without a parameter: {extra[:5]}")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(module)
+    return jax.tree_util.tree_unflatten(structure, [values[_dotted(path)] for path, _ in leaves])
+
+
+def _dotted(path: Sequence[Any]) -> str:
+    parts = []
+    for key in path:
+        name = getattr(key, "name", getattr(key, "idx", getattr(key, "key", None)))
+        if name != "value" or key is not path[-1]:
+            parts.append(str(name))
+    return ".".join(parts)
+
+
+def abstract(build: Callable[[nnx.Rngs], M], dtype: Any = jnp.float32) -> M:
+    """The module that ``build`` makes, with shapes in place of arrays; costs no memory and no compilation."""
+    return jax.eval_shape(lambda key: cast(build(nnx.Rngs(params=key)), dtype), jax.random.key(0))
+
+
+def shardings(module: M, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> M:
+    """The module with each array replaced by its sharding on ``mesh``."""
+    named = {name: named_sharding(mesh, p.axes, p.shape, rules) for name, p in named_parameters(module).items()}
+    return with_parameters(module, named)
+
+
+def initialize(
+    build: Callable[[nnx.Rngs], M], seed: int, mesh: Mesh, dtype: Any = jnp.float32, rules: ShardingRules = DEFAULT_RULES
+) -> M:
+    """Random weights made directly in their shards: no device ever holds the whole module."""
+    out = shardings(abstract(build, dtype), mesh, rules)
+    make = jax.jit(lambda key: cast(build(nnx.Rngs(params=key)), dtype), out_shardings=out)
+    return make(jax.random.key(seed))
+
+
+def cast(module: M, dtype: Any) -> M:
+    """The module with every floating-point array in ``dtype``."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, module)
+
+
+def num_parameters(module: nnx.Module) -> int:
+    """Number of scalars in all parameters."""
+    return sum(int(p.size) for p in named_parameters(module).values())

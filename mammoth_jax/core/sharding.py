@@ -1,0 +1,113 @@
+"""From axis names written beside the weights to shardings on a mesh.
+
+Every parameter carries one logical name per dimension (``("embed", "mlp")``), every constrained activation likewise.
+:class:`ShardingRules` maps names to mesh axes.  Widths need not divide by the mesh: an axis that does not fit is
+moved to the next dimension that it divides (a stacked-layer axis included), and replicated only when there is none.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.mesh import AXES
+
+Axes = Sequence[str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingRules:
+    """Mesh axes of each logical dimension name; ``()`` means replicated."""
+
+    batch: tuple[str, ...] = ("data", "fsdp")
+    length: tuple[str, ...] = ()
+    embed: tuple[str, ...] = ("fsdp",)
+    mlp: tuple[str, ...] = ("tensor",)
+    heads: tuple[str, ...] = ("tensor",)
+    kv_heads: tuple[str, ...] = ("tensor",)
+    vocab: tuple[str, ...] = ("tensor",)
+    channels: tuple[str, ...] = ("fsdp",)
+    layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            for axis in getattr(self, field.name):
+                if axis not in AXES:
+                    raise InputError(f"sharding rule {field.name}: {axis!r} is not a mesh axis; known: {AXES}")
+
+    def mesh_axes(self, name: str | None) -> tuple[str, ...]:
+        """Mesh axes of one logical name (``None`` is replicated).
+
+        Raises:
+          InputError: the name has no rule.
+        """
+        if name is None:
+            return ()
+        if not hasattr(self, name):
+            raise InputError(f"logical axis {name!r} has no sharding rule; known: {[f.name for f in dataclasses.fields(self)]}")
+        return getattr(self, name)
+
+    def spec(self, axes: Axes, shape: Sequence[int], mesh_shape: dict[str, int], *, move: bool = True) -> PartitionSpec:
+        """The partition of an array of this shape.
+
+        With ``move`` (for weights) a mesh axis that does not divide its dimension goes to the largest other dimension
+        that it divides; without it (for activations) it is left out.
+
+        Raises:
+          InputError: two dimensions of the array claim the same mesh axis ("colliding axes").
+        """
+        if len(axes) != len(shape):
+            raise InputError(f"axes {tuple(axes)} do not describe an array of shape {tuple(shape)}")
+        claimed: dict[str, str] = {}
+        placed: list[list[str]] = [[] for _ in shape]
+        homeless: list[str] = []
+        for dim, name in enumerate(axes):
+            for axis in self.mesh_axes(name):
+                if axis in claimed:
+                    raise InputError(f"colliding axes: {name!r} and {claimed[axis]!r} both shard over {axis!r} in {tuple(axes)}")
+                claimed[axis] = str(name)
+                if not _place(axis, dim, placed, shape, mesh_shape):
+                    homeless.append(axis)
+        for axis in homeless if move else ():
+            for dim in sorted(range(len(shape)), key=lambda i: -shape[i]):
+                if not placed[dim] and _place(axis, dim, placed, shape, mesh_shape):
+                    break
+        return PartitionSpec(*(tuple(p) if len(p) > 1 else (p[0] if p else None) for p in placed))
+
+
+def _place(axis: str, dim: int, placed: list[list[str]], shape: Sequence[int], mesh_shape: dict[str, int]) -> bool:
+    """Puts a mesh axis on a dimension if what is left of it divides; a mesh axis of size 1 needs no place."""
+    size = mesh_shape.get(axis, 1)
+    if size == 1:
+        return True
+    taken = 1
+    for other in placed[dim]:
+        taken *= mesh_shape[other]
+    if shape[dim] % (taken * size):
+        return False
+    placed[dim].append(axis)
+    return True
+
+
+DEFAULT_RULES = ShardingRules()
+
+
+def named_sharding(mesh: Mesh, axes: Axes, shape: Sequence[int], rules: ShardingRules = DEFAULT_RULES) -> NamedSharding:
+    """The sharding of a weight on a mesh."""
+    return NamedSharding(mesh, rules.spec(axes, shape, dict(mesh.shape)))
+
+
+def batch_sharding(mesh: Mesh, shape: Sequence[int], rules: ShardingRules = DEFAULT_RULES) -> NamedSharding:
+    """The sharding of an input whose first dimension is the batch."""
+    axes: Axes = ("batch", *([None] * (len(shape) - 1)))
+    return NamedSharding(mesh, rules.spec(axes, shape, dict(mesh.shape), move=False))
+
+
+def constrain(x: jax.Array, *axes: str | None, rules: ShardingRules = DEFAULT_RULES) -> jax.Array:
+    """States the sharding of an activation; does nothing when no mesh is set (``jax.set_mesh``)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, rules.spec(axes, x.shape, dict(mesh.shape), move=False))

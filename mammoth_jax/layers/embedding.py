@@ -1,0 +1,19 @@
+"""Lookup tables."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from mammoth_jax.core.parameters import param
+from mammoth_jax.core.types import Array, Float, Int
+
+
+class Embedding(nnx.Module):
+    """A table ``[rows, width]``."""
+
+    def __init__(self, rows: int, width: int, *, rngs: nnx.Rngs):
+        self.table = param(rngs, (rows, width), ("vocab", "embed"), nnx.initializers.normal(0.02))
+
+    def __call__(self, ids: Int[Array, "..."], dtype: jnp.dtype | None = None) -> Float[Array, "... d"]:
+        """Rows ``ids`` (clipped into the table), in ``dtype`` or the table's own."""
+        rows = jnp.take(self.table[...], ids, axis=0, mode="clip")
+        return rows if dtype is None else rows.astype(dtype)

@@ -1,0 +1,62 @@
+"""Affine maps over the last dimensions of an array."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mammoth_jax.core.parameters import Initializer, param
+from mammoth_jax.core.types import Array, Float
+
+Size = int | Sequence[int]
+Names = str | None | Sequence[str | None]
+
+xavier_uniform = nnx.initializers.xavier_uniform
+normal = nnx.initializers.normal
+zeros = nnx.initializers.zeros_init()
+
+
+def _tuple(value, kind) -> tuple:
+    return (value,) if value is None or isinstance(value, kind) else tuple(value)
+
+
+class Linear(nnx.Module):
+    """``y = x @ kernel + bias`` where input and output may each be several dimensions, e.g. ``embed -> (heads, e)``.
+
+    ``kernel`` has the shape ``(*inputs, *outputs)``; it is cast to the dtype of ``x``.
+    """
+
+    def __init__(
+        self,
+        inputs: Size,
+        outputs: Size,
+        *,
+        axes: tuple[Names, Names],
+        bias: bool = False,
+        rngs: nnx.Rngs,
+        init: Initializer | None = None,
+    ):
+        in_shape, out_shape = _tuple(inputs, int), _tuple(outputs, int)
+        in_axes, out_axes = _tuple(axes[0], str), _tuple(axes[1], str)
+        self.num_inputs = len(in_shape)
+        flat = init or normal(0.02)
+        size = (math.prod(in_shape), math.prod(out_shape))
+
+        def shaped(key, shape, dtype):
+            return flat(key, size, dtype).reshape(shape)
+
+        self.kernel = param(rngs, (*in_shape, *out_shape), (*in_axes, *out_axes), shaped)
+        self.bias = param(rngs, out_shape, out_axes) if bias else None
+
+    def __call__(self, x: Float[Array, "..."], *, out_dtype: jnp.dtype | None = None) -> Float[Array, "..."]:
+        """Applies the map; ``out_dtype`` asks for the product in another dtype (float32 logits)."""
+        n = self.num_inputs
+        y = jax.lax.dot_general(
+            x,
+            self.kernel[...].astype(x.dtype),
+            ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())),
+            preferred_element_type=out_dtype or x.dtype,
+        )
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)

@@ -1,0 +1,46 @@
+"""Feed-forward layers."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mammoth_jax.core.parameters import Initializer
+from mammoth_jax.core.types import Array, Float
+from mammoth_jax.layers.linear import Linear
+
+
+class SwiGLU(nnx.Module):
+    """``down(silu(gate(x)) * up(x))``; the gate's activation is taken in float32."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+        init: Initializer | None = None,
+    ):
+        self.gate = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, rngs=rngs, init=init)
+        self.up = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, rngs=rngs, init=init)
+        self.down = Linear(hidden, width, axes=("mlp", "embed"), bias=bias, rngs=rngs, init=init)
+
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+        gate = jax.nn.silu(self.gate(x).astype(jnp.float32)).astype(x.dtype)
+        return self.down(gate * self.up(x))
+
+
+class MLP(nnx.Module):
+    """``fc2(activation(fc1(x)))`` with biases."""
+
+    def __init__(
+        self, width: int, hidden: int, out: int, *, activation: Callable[[Array], Array], rngs: nnx.Rngs
+    ):
+        self.activation = activation
+        self.fc1 = Linear(width, hidden, axes=("embed", "mlp"), bias=True, rngs=rngs)
+        self.fc2 = Linear(hidden, out, axes=("mlp", "embed"), bias=True, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... out"]:
+        return self.fc2(self.activation(self.fc1(x)))

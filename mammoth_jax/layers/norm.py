@@ -1,0 +1,45 @@
+"""Normalisation layers: the weights of ``ops/norm.py``."""
+
+from flax import nnx
+
+from mammoth_jax.core.parameters import param
+from mammoth_jax.core.types import Array, Float
+from mammoth_jax.ops import norm as ops
+
+ones = nnx.initializers.ones_init()
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm with a scale."""
+
+    def __init__(self, width: int, *, eps: float, rngs: nnx.Rngs):
+        self.eps = eps
+        self.scale = param(rngs, (width,), (None,), ones)
+
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+        return ops.rms_norm(x, self.scale[...], self.eps)
+
+
+class LayerNorm(nnx.Module):
+    """Layer norm with scale and bias."""
+
+    def __init__(self, width: int, *, eps: float, rngs: nnx.Rngs):
+        self.eps = eps
+        self.scale = param(rngs, (width,), (None,), ones)
+        self.bias = param(rngs, (width,), (None,))
+
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+        return ops.layer_norm(x, self.scale[...], self.bias[...], self.eps)
+
+
+class GroupNorm(nnx.Module):
+    """Group norm over channels-last pictures with scale and bias."""
+
+    def __init__(self, num_groups: int, channels: int, *, eps: float, rngs: nnx.Rngs):
+        self.num_groups = num_groups
+        self.eps = eps
+        self.scale = param(rngs, (channels,), (None,), ones)
+        self.bias = param(rngs, (channels,), (None,))
+
+    def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c"]:
+        return ops.group_norm(x, self.num_groups, self.scale[...], self.bias[...], self.eps)
