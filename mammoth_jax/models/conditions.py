@@ -1,0 +1,71 @@
+"""From backbone features to the condition of the diffusion transformer: the one function that sampling and training share."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from mammoth_jax.core.types import Array, Bool, Float, Int
+
+ConditionMode = Literal["text_image", "text", "image"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """Backbone features that condition the diffusion transformer, each kind moved to the front of its block.
+
+    Rows hold one picture each; ``*_mask`` is true at valid tokens.  ``image`` is ``None`` where a branch has no
+    features of generated visual tokens (negative prompts, text-only conditions).
+    """
+
+    text: Float[Array, "b t d"]
+    text_mask: Bool[Array, "b t"]
+    image: Float[Array, "b i d"] | None
+    image_mask: Bool[Array, "b i"] | None
+
+
+def compact(
+    features: Float[Array, "b s d"], selected: Bool[Array, "b s"], size: int
+) -> tuple[Float[Array, "b size d"], Bool[Array, "b size"]]:
+    """The selected features of each row in order at the front of a block of ``size``; zeros after them."""
+    order = jnp.argsort(~selected, axis=1, stable=True)[:, :size]
+    mask = jnp.arange(size)[None] < jnp.sum(selected, axis=1)[:, None]
+    taken = jnp.take_along_axis(features, order[..., None], axis=1)
+    if taken.shape[1] < size:
+        taken = jnp.pad(taken, ((0, 0), (0, size - taken.shape[1]), (0, 0)))
+    return jnp.where(mask[..., None], taken, 0), mask
+
+
+def build_condition(
+    features: Float[Array, "b s d"],
+    ids: Int[Array, "b s"],
+    valid: Bool[Array, "b s"],
+    is_answer: Bool[Array, "b s"],
+    *,
+    generation_start: int,
+    vision_ids: tuple[int, ...],
+    mode: ConditionMode,
+    with_answer_text: bool,
+    text_size: int,
+    image_size: int,
+) -> Condition:
+    """Selects the condition tokens of each row (paper section 2.3; release: question text, answer's generation tokens).
+
+    Args:
+      features: the layer average of the backbone's hidden states.
+      ids: token ids; ``generation_start`` and above are generation tokens, ``vision_ids`` placeholders of pictures.
+      is_answer: true from the opening of the assistant's turn on.
+      with_answer_text: whether text of the answer counts too (reasoning before drawing).
+      text_size, image_size: lengths of the two blocks; at least the largest number of selected tokens.
+    """
+    generated = ids >= generation_start
+    is_vision = jnp.isin(ids, jnp.asarray(vision_ids, ids.dtype)) if vision_ids else jnp.zeros_like(generated)
+    is_text = valid & ~generated & ~is_vision & (True if with_answer_text else ~is_answer)
+    is_text = is_text & (mode != "image")
+    text, text_mask = compact(features, is_text, text_size)
+    if mode == "text":
+        return Condition(text, text_mask, None, None)
+    image, image_mask = compact(features, valid & generated & is_answer, image_size)
+    return Condition(text, text_mask, image, image_mask)
