@@ -1,0 +1,106 @@
+"""One decoder layer: attention and feed-forward, each with experts where the layer has them."""
+
+import dataclasses
+
+from flax import nnx
+
+from mammoth_jax.core.sharding import constrain
+from mammoth_jax.core.types import Array, Float, Int
+from mammoth_jax.layers.linear import Linear
+from mammoth_jax.layers.mlp import SwiGLU
+from mammoth_jax.layers.norm import RMSNorm
+from mammoth_jax.layers.routing import Expert, route
+from mammoth_jax.models.backbone.config import DecoderConfig
+from mammoth_jax.ops.attention import attention
+from mammoth_jax.ops.rope import rotate_half
+
+KeyValue = tuple[Float[Array, "b s k e"], Float[Array, "b s k e"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceContext:
+    """What all layers of one pass share: rope tables, segments (0 is padding) and the tokens' experts."""
+
+    cos: Float[Array, "b s half"]
+    sin: Float[Array, "b s half"]
+    segments: Int[Array, "b s"] | None
+    expert: Expert
+
+
+class Projections(nnx.Module):
+    """Query, key, value and output maps of one attention expert."""
+
+    def __init__(self, config: DecoderConfig, *, bias: bool, output_bias: bool, rngs: nnx.Rngs):
+        d, e = config.hidden_size, config.head_dim
+        heads, kv = ("heads", None), ("kv_heads", None)
+        self.query = Linear(d, (config.num_heads, e), axes=("embed", heads), bias=bias, rngs=rngs)
+        self.key = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias, rngs=rngs)
+        self.value = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias, rngs=rngs)
+        self.out = Linear((config.num_heads, e), d, axes=(heads, "embed"), bias=output_bias, rngs=rngs)
+
+
+class DecoderAttention(nnx.Module):
+    """Grouped-query attention; with attention experts a token's own id picks its maps, all share one attention."""
+
+    def __init__(self, config: DecoderConfig, *, num_experts: int, rngs: nnx.Rngs):
+        self.causal = config.causal
+        self.experts = nnx.List(
+            [
+                Projections(config, bias=config.qkv_bias, output_bias=config.output_bias, rngs=rngs)
+                for _ in range(num_experts)
+            ]
+        )
+        norm = config.qk_norm
+        self.query_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps, rngs=rngs) if norm else None
+        self.key_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps, rngs=rngs) if norm else None
+
+    def heads(
+        self, x: Float[Array, "b s d"], context: SequenceContext
+    ) -> tuple[Float[Array, "b s h e"], Float[Array, "b s k e"], Float[Array, "b s k e"]]:
+        """Queries and keys, normed and rotated, and values."""
+        expert = context.expert if len(self.experts) > 1 else 0
+        query = route([p.query for p in self.experts], x, expert)
+        key = route([p.key for p in self.experts], x, expert)
+        value = route([p.value for p in self.experts], x, expert)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        return rotate_half(query, context.cos, context.sin), rotate_half(key, context.cos, context.sin), value
+
+    def project(self, y: Float[Array, "b s h e"], context: SequenceContext) -> Float[Array, "b s d"]:
+        """The output map."""
+        return route([p.out for p in self.experts], y, context.expert if len(self.experts) > 1 else 0)
+
+
+class DecoderLayer(nnx.Module):
+    """``x + attention(norm(x))``, then ``x + ffn(norm(x))``."""
+
+    def __init__(self, config: DecoderConfig, *, has_experts: bool, rngs: nnx.Rngs):
+        attention_experts = 2 if has_experts and config.experts.kind == "ffn_attention" else 1
+        ffn_experts = config.num_ffn_experts if has_experts else 1
+        self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, rngs=rngs)
+        self.attention = DecoderAttention(config, num_experts=attention_experts, rngs=rngs)
+        self.ffn_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, rngs=rngs)
+        self.ffn = nnx.List(
+            [SwiGLU(config.hidden_size, config.intermediate_size, rngs=rngs) for _ in range(ffn_experts)]
+        )
+
+    def __call__(
+        self, x: Float[Array, "b s d"], context: SequenceContext
+    ) -> tuple[Float[Array, "b s d"], KeyValue]:
+        """Runs whole sequences; also returns the keys and values, for a cache."""
+        query, key, value = self.attention.heads(self.attention_norm(x), context)
+        mixed = attention(
+            query,
+            key,
+            value,
+            query_segments=context.segments,
+            key_segments=context.segments,
+            causal=self.attention.causal,
+        )
+        x = constrain(x + self.attention.project(mixed, context), "batch", "length", None)
+        return self.feed_forward(x, context), (key, value)
+
+    def feed_forward(self, x: Float[Array, "b s d"], context: SequenceContext) -> Float[Array, "b s d"]:
+        """The second half of the layer."""
+        y = route(list(self.ffn), self.ffn_norm(x), context.expert if len(self.ffn) > 1 else 0)
+        return constrain(x + y, "batch", "length", None)
