@@ -1,0 +1,50 @@
+"""Vision tower of Qwen2.5-VL: its parameters.
+
+Patches are embedded by one linear map without bias or learned position; pre-norm layers with RMS norms and
+gated MLPs follow, most of them attending within windows; a merger makes one decoder token of 2x2 patches.
+"""
+
+import jax
+from flax import nnx
+
+from mammoth_jax.layers.linear import Linear
+from mammoth_jax.layers.mlp import MLP, SwiGLU
+from mammoth_jax.layers.norm import RMSNorm
+from mammoth_jax.layers.stack import stack_layers
+from mammoth_jax.models.backbone.vision_config import Qwen25VLVisionConfig
+from mammoth_jax.models.backbone.vision_qwen3 import EPS, VisionAttention
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
+class Qwen25VLVisionLayer(nnx.Module):
+    """Pre-norm attention, then a pre-norm gated MLP with biases."""
+
+    def __init__(self, config: Qwen25VLVisionConfig, *, rngs: nnx.Rngs):
+        d = config.hidden_size
+        self.norm1 = RMSNorm(d, eps=EPS, rngs=rngs)
+        self.norm2 = RMSNorm(d, eps=EPS, rngs=rngs)
+        self.attention = VisionAttention(d, config.num_heads, rngs=rngs)
+        self.mlp = SwiGLU(d, config.intermediate_size, bias=True, rngs=rngs)
+
+
+class Qwen25VLPatchMerger(nnx.Module):
+    """A norm of each patch, then an MLP on the merged ones."""
+
+    def __init__(self, config: Qwen25VLVisionConfig, *, rngs: nnx.Rngs):
+        self.norm = RMSNorm(config.hidden_size, eps=EPS, rngs=rngs)
+        self.mlp = MLP(
+            config.merged_size, config.merged_size, config.out_hidden_size, activation=_gelu, rngs=rngs
+        )
+
+
+class Qwen25VLVision(nnx.Module):
+    """The tower."""
+
+    def __init__(self, config: Qwen25VLVisionConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.patch_embed = Linear(config.patch_values, config.hidden_size, axes=(None, "embed"), rngs=rngs)
+        self.layers = stack_layers(lambda r: Qwen25VLVisionLayer(config, rngs=r), config.num_layers, rngs)
+        self.merger = Qwen25VLPatchMerger(config, rngs=rngs)
