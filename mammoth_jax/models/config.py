@@ -1,0 +1,96 @@
+"""Configuration of the whole model: one dataclass a part, put together."""
+
+import dataclasses
+from typing import Literal
+
+from mammoth_jax.core.config import decode
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.presets import load_preset
+from mammoth_jax.models.align.config import QFormerConfig
+from mammoth_jax.models.backbone.config import DecoderConfig
+from mammoth_jax.models.backbone.decoder import Taps
+from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig, Qwen25VLVisionConfig
+from mammoth_jax.models.conditions import ConditionMode
+from mammoth_jax.models.dit.config import DiTConfig
+from mammoth_jax.models.mammothtok.config import MammothTokConfig
+from mammoth_jax.models.vae.config import VAEConfig
+
+Family = Literal["qwen3_vl", "qwen2_5_vl"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+    """Decoder, vision tower and the ids of the vision placeholders."""
+
+    family: Family
+    decoder: DecoderConfig
+    vision: Qwen3VLVisionConfig | Qwen25VLVisionConfig
+    image_token_id: int
+    video_token_id: int
+    vision_start_token_id: int
+    vision_end_token_id: int
+
+    @property
+    def vision_ids(self) -> tuple[int, ...]:
+        """Ids that stand for pictures and their borders; they are never text."""
+        return (self.image_token_id, self.video_token_id, self.vision_start_token_id, self.vision_end_token_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionConfig:
+    """What of the backbone conditions the diffusion transformer (paper section 2.3; figure 3)."""
+
+    layers: tuple[int, ...] = (-2, -5, -8, -11, -14, -17)
+    final_norm: bool = False
+    mode: ConditionMode = "text_image"
+    with_answer_text: bool = False
+
+    @property
+    def taps(self) -> Taps:
+        """The decoder states to average."""
+        return Taps(self.layers, self.final_norm)
+
+
+@dataclasses.dataclass(frozen=True)
+class MammothConfig:
+    """The whole model.
+
+    ``pixels_per_token`` is the picture's side in pixels that one visual token covers by default; it need not be
+    MammothTok's patch (the release tokenizes a picture resized to 14 pixels a token but draws 16).  ``picture_size`` is
+    the side of a square picture when none is asked for.
+    """
+
+    backbone: BackboneConfig
+    mammothtok: MammothTokConfig
+    refiner: QFormerConfig
+    dit: DiTConfig
+    vae: VAEConfig
+    condition: ConditionConfig = ConditionConfig()
+    pixels_per_token: int = 16
+    picture_size: int = 1024
+
+    def __post_init__(self) -> None:
+        width = self.backbone.decoder.hidden_size
+        if self.dit.condition_width != width:
+            raise InputError(f"dit.condition_width {self.dit.condition_width} must be the decoder's width {width}")
+        if self.dit.in_channels != self.vae.latent_channels:
+            raise InputError(
+                f"dit.in_channels {self.dit.in_channels} must be vae.latent_channels {self.vae.latent_channels}"
+            )
+        for layer in self.condition.layers:
+            if not -self.backbone.decoder.num_layers - 1 <= layer <= self.backbone.decoder.num_layers:
+                raise InputError(f"condition.layers: {layer} is outside {self.backbone.decoder.num_layers} layers")
+
+    @property
+    def pixel_step(self) -> int:
+        """Sides of a drawn picture are multiples of this: VAE factor times DiT patch."""
+        return self.vae.factor * self.dit.patch_size
+
+    @classmethod
+    def from_preset(cls, name: str) -> "MammothConfig":
+        """The shipped preset ``name``.
+
+        Raises:
+          InputError: no such preset.
+        """
+        return decode(cls, load_preset(name))

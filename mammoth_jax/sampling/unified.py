@@ -1,0 +1,145 @@
+"""From prompts to pictures in four compiled programs: prefill, visual tokens, diffusion, decoding.
+
+Each is a pure function of the weights that it needs and of arrays, so a script can jit it by itself, and a policy
+copy, an expert or an adapter can be put under the same program:
+
+``encode_prompts`` -> ``draw_tokens`` (all rows, all grids) -> ``paint`` (all sizes) -> ``develop`` (one picture size)
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mammoth_jax.core.sharding import constrain
+from mammoth_jax.core.types import Array, Float, Int, UInt8
+from mammoth_jax.models.backbone.decoder import Decoder
+from mammoth_jax.models.conditions import Condition, ConditionMode, build_condition
+from mammoth_jax.models.mammothtok.tokenizer import MammothTok, to_uint8
+from mammoth_jax.models.vae.autoencoder import VAE, postprocess
+from mammoth_jax.models.vae.config import Tiling
+from mammoth_jax.ops.patchify import unpatchify
+from mammoth_jax.sampling.decode import (
+    DecodedSequence,
+    DecodePlan,
+    DecodeState,
+    Prefill,
+    Requests,
+    decode_chunk,
+    decoded_sequence,
+    prefill,
+    start,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionPlan:
+    """Which tokens condition the diffusion transformer; see :func:`build_condition`."""
+
+    generation_start: int
+    vision_ids: tuple[int, ...]
+    mode: ConditionMode
+    with_answer_text: bool
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """Visual tokens of each row (ids, in the order of decoding) and what the diffusion transformer gets of them."""
+
+    tokens: Int[Array, "r n"]
+    positive: Condition
+
+
+def encode_prompts(decoder: Decoder, ids: Int[Array, "p s"], lengths: Int[Array, " p"], plan: DecodePlan) -> Prefill:
+    """Program 1: all prompts (positive, answer openings, negative) in one pass."""
+    return prefill(decoder, constrain(ids, "batch", None), lengths, plan)
+
+
+def draw_tokens(
+    decoder: Decoder,
+    prompts: Prefill,
+    requests: Requests,
+    answer_start: Int[Array, " p"],
+    *,
+    plan: DecodePlan,
+    conditions: ConditionPlan,
+    max_tokens: int,
+    guided: bool,
+) -> Drawing:
+    """Program 2: the visual tokens of every row, from the first to the image-end, and their condition features."""
+    state = start(decoder, prompts, requests, max_tokens, plan, guided=guided)
+    state = decode_chunk(decoder, state, max_tokens, plan)
+    return finish(prompts, state, answer_start, conditions)
+
+
+def finish(
+    prompts: Prefill, state: DecodeState, answer_start: Int[Array, " p"], conditions: ConditionPlan
+) -> Drawing:
+    """Tokens and condition of finished rows."""
+    sequence = decoded_sequence(prompts, state, answer_start)
+    width = state.tokens.shape[1]
+    condition = _select(sequence, conditions, prompts.ids.shape[1] + width * conditions.with_answer_text, width + 2)
+    return Drawing(state.tokens, condition)
+
+
+def text_condition(
+    prompts: Prefill, rows: Int[Array, " r"], answer_start: Int[Array, " p"], conditions: ConditionPlan
+) -> Condition:
+    """The condition of pictures drawn without visual tokens: the prompt's text features."""
+    at = jnp.arange(prompts.ids.shape[1])[None]
+    valid = at < prompts.cache.length[rows][:, None]
+    sequence = DecodedSequence(
+        prompts.ids[rows], prompts.features[rows], valid, valid & (at >= answer_start[rows][:, None])
+    )
+    return _select(sequence, dataclasses.replace(conditions, mode="text"), prompts.ids.shape[1], 0)
+
+
+def negative_condition(prompts: Prefill, rows: Int[Array, " r"]) -> Condition:
+    """The negative branch: every token of its own prompt, no features of visual tokens."""
+    valid = jnp.arange(prompts.ids.shape[1])[None] < prompts.cache.length[rows][:, None]
+    features = jnp.where(valid[..., None], prompts.features[rows], 0)
+    return Condition(features, valid, None, None)
+
+
+def _select(sequence: DecodedSequence, conditions: ConditionPlan, text_size: int, image_size: int) -> Condition:
+    return build_condition(
+        sequence.features,
+        sequence.ids,
+        sequence.valid,
+        sequence.is_answer,
+        generation_start=conditions.generation_start,
+        vision_ids=conditions.vision_ids,
+        mode=conditions.mode,
+        with_answer_text=conditions.with_answer_text,
+        text_size=text_size,
+        image_size=image_size,
+    )
+
+
+def develop(
+    vae: VAE,
+    latents: Float[Array, "b n p"],
+    rows: Int[Array, " r"],
+    *,
+    grid: tuple[int, int],
+    patch_size: int,
+    tiling: Tiling,
+) -> tuple[UInt8[Array, "r rows cols 3"], Float[Array, "r lr lc c"]]:
+    """Program 4: latents of the rows of one size (``grid`` patches) to pictures; also returns them as a grid."""
+    own = latents[rows, : grid[0] * grid[1]]
+    grids = unpatchify(own, grid[0], grid[1], patch_size)
+    return postprocess(vae.decode(grids, tiling)), grids
+
+
+def develop_tokens(
+    mammothtok: MammothTok,
+    tokens: Int[Array, "b n"],
+    rows: Int[Array, " r"],
+    *,
+    grid: tuple[int, int],
+    visual_start: int,
+) -> UInt8[Array, "r rows cols 3"]:
+    """Visual tokens of the rows of one grid to pictures, by MammothTok's own decoder."""
+    lines = tokens[rows, : grid[0] * (grid[1] + 1)].reshape(rows.shape[0], grid[0], grid[1] + 1)
+    return to_uint8(mammothtok.decode(lines[:, :, :-1] - visual_start))
