@@ -1,25 +1,38 @@
-"""Progress of a long loop: a bar on a terminal, a plain line now and then elsewhere."""
+"""How far a long piece of work is: what pipelines report and what a terminal shows."""
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
-T = TypeVar("T")
-
-_SECONDS_BETWEEN_LINES = 10.0
+from typing import Protocol, TextIO
 
 
-def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Yields ``items``; says on stderr how many of ``total`` are done.  Loops under ten seconds print no lines."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+class Progress(Protocol):
+    """Receives ``done`` of ``total`` units of the named stage; called from the host, between device programs."""
 
-        yield from tqdm(items, total=total, desc=label, leave=False)
-        return
-    last = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
-            last = time.monotonic()
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Reports progress; ``done == total`` ends the stage."""
+        ...
+
+
+class ProgressLine:
+    """One line a stage on a stream: rewritten in place on a terminal, printed once at the end of a stage elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = stream if stream is not None else sys.stderr
+        self._live = self._stream.isatty()
+        self._stage = ""
+        self._start = time.perf_counter()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """See :class:`Progress`."""
+        if stage != self._stage:
+            self._stage, self._start = stage, time.perf_counter()
+        finished = done >= total
+        seconds = time.perf_counter() - self._start
+        text = f"{stage}: {done}/{total}, {seconds:.1f} s"
+        if self._live:
+            self._stream.write(f"\r\x1b[K{text}" + ("\n" if finished else ""))
+        elif finished:
+            self._stream.write(f"{text}\n")
+        if finished:
+            self._stage = ""
+        self._stream.flush()

@@ -1,0 +1,46 @@
+"""The table of commands.  It names modules without importing them, so that ``--help`` stays instant."""
+
+import dataclasses
+import importlib
+from argparse import ArgumentParser, Namespace
+from typing import Protocol, cast
+
+
+class CommandModule(Protocol):
+    """What the module of a command offers.
+
+    A module whose parser has a default ``overrides`` receives there the words that argparse does not know.
+    """
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declares the command's arguments."""
+        ...
+
+    def run(self, args: Namespace) -> int:
+        """Does the work; returns the exit status (0 done, 1 the answer is no)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command's name, its line in the overview, and the module that does it."""
+
+    name: str
+    summary: str
+    module: str
+
+    def load(self) -> CommandModule:
+        """Imports the module."""
+        return cast(CommandModule, importlib.import_module(self.module))
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("generate", "draw pictures from text", "mammoth_jax.cli.generate"),
+        Command("info", "parts, shapes, parameters and memory of a checkpoint", "mammoth_jax.cli.info"),
+        Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),
+        Command("verify", "compare this installation with recorded numbers", "mammoth_jax.cli.verify"),
+        Command("config", "show a resolved configuration", "mammoth_jax.cli.config"),
+    )
+}

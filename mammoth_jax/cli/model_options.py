@@ -1,0 +1,35 @@
+"""The options that every command shares which runs a model, and what they mean."""
+
+import argparse
+import sys
+from pathlib import Path
+
+DEFAULT_PRESET = "nano"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declares ``--model --preset --dtype --mesh --precision --json``."""
+    group = parser.add_argument_group("model")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--model", type=Path, metavar="DIR", help="a folder in the released format, or one written by to-jax"
+    )
+    source.add_argument("--preset", metavar="NAME", help="this architecture with random weights instead")
+    group.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of weights and activations; float32 on a CPU, else bfloat16"
+    )
+    group.add_argument("--mesh", metavar="AXIS=N,...", help="devices, e.g. data=1,fsdp=4,tensor=2; default: one device")
+    group.add_argument(
+        "--precision", choices=("default", "highest"), default="default", help="of float32 matrix products"
+    )
+    group.add_argument("--json", action="store_true", help="JSON lines on standard output")
+
+
+def announce_default(args: argparse.Namespace) -> None:
+    """Says on stderr that, without ``--model`` and ``--preset``, the model knows nothing yet."""
+    if args.model is None and args.preset is None:
+        print(
+            f"no --model given: using the embedded {DEFAULT_PRESET} model with random weights; "
+            "its pictures are noise until a trained model ships",
+            file=sys.stderr,
+        )

@@ -1,0 +1,41 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from mammoth_jax.core.errors import InputError
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls ``write`` with a temporary name in the folder of ``path``, then renames to ``path``.
+
+    If ``write`` fails, the temporary file is removed and what ``path`` held before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def prepare_output_folder(folder: Path) -> None:
+    """Creates the folder if need be and makes sure that files can be written into it, before any work is done.
+
+    Raises:
+      InputError: it cannot be created or written.
+    """
+    probe = folder / f".probe.{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to output folder {folder}: {error.strerror or error}; choose a folder that you may write to"
+        ) from error
