@@ -1,0 +1,126 @@
+"""Spatial features to pixels: residual convolutions, adaptive group norm, depth-to-space upsampling.
+
+The adaptive norm follows MAGVIT-v2 (Yu et al. 2023, section 3.2): before each level a group norm without weights,
+whose scale and shift are linear in the standard deviation and the mean of the decoder's own input over the grid.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mammoth_jax.core.types import Array, Float
+from mammoth_jax.layers.conv import Conv2d
+from mammoth_jax.layers.linear import Linear
+from mammoth_jax.layers.norm import GroupNorm
+from mammoth_jax.models.mammothtok.config import CNNDecoderConfig
+from mammoth_jax.ops.norm import group_norm
+from mammoth_jax.ops.resample import depth_to_space, resize_bilinear
+
+_EPS = 1e-6
+
+
+class ResBlock(nnx.Module):
+    """``x + conv(silu(norm(conv(silu(norm(x))))))``, with a 1x1 convolution of ``x`` where the width changes."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int, *, rngs: nnx.Rngs):
+        self.norm1 = GroupNorm(groups, inputs, eps=_EPS, rngs=rngs)
+        self.conv1 = Conv2d(inputs, outputs, 3, rngs=rngs)
+        self.norm2 = GroupNorm(groups, outputs, eps=_EPS, rngs=rngs)
+        self.conv2 = Conv2d(outputs, outputs, 3, rngs=rngs)
+        self.shortcut = Conv2d(inputs, outputs, 1, rngs=rngs) if inputs != outputs else None
+
+    def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c2"]:
+        h = self.conv1(jax.nn.silu(self.norm1(x)))
+        h = self.conv2(jax.nn.silu(self.norm2(h)))
+        return h + (x if self.shortcut is None else self.shortcut(x))
+
+
+class AdaptiveGroupNorm(nnx.Module):
+    """Group norm whose scale and shift come from the statistics of ``style`` over the grid."""
+
+    def __init__(self, style_channels: int, channels: int, groups: int, *, rngs: nnx.Rngs):
+        self.groups = groups
+        self.scale = Linear(style_channels, channels, axes=("embed", None), bias=True, rngs=rngs)
+        self.shift = Linear(style_channels, channels, axes=("embed", None), bias=True, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "b rows cols c"], style: Float[Array, "b gr gc z"]
+    ) -> Float[Array, "b rows cols c"]:
+        """The variance of ``style`` is the unbiased one; a grid of one cell has variance 0."""
+        style = style.astype(jnp.float32)
+        cells = style.shape[1] * style.shape[2]
+        mean = jnp.mean(style, axis=(1, 2), keepdims=True)
+        variance = jnp.sum(jnp.square(style - mean), axis=(1, 2), keepdims=True) / max(cells - 1, 1)
+        scale, shift = self.scale(jnp.sqrt(variance + _EPS)), self.shift(mean)
+        return group_norm(x, self.groups, None, None, _EPS) * scale.astype(x.dtype) + shift.astype(x.dtype)
+
+
+class Upsample(nnx.Module):
+    """A convolution to four times the channels, which become 2x2 cells."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.conv = Conv2d(channels, 4 * channels, 3, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c"]:
+        return depth_to_space(self.conv(x), 2)
+
+
+class Level(nnx.Module):
+    """One resolution: adaptive norm, residual blocks and, but for the finest, the upsampling to the next."""
+
+    def __init__(
+        self, config: CNNDecoderConfig, z_channels: int, inputs: int, outputs: int, finest: bool, *, rngs: nnx.Rngs
+    ):
+        groups = config.norm_groups
+        self.adaptive = AdaptiveGroupNorm(z_channels, inputs, groups, rngs=rngs)
+        widths = [inputs] + [outputs] * (config.num_res_blocks + 1)
+        self.blocks = nnx.List(
+            [ResBlock(a, b, groups, rngs=rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        )
+        self.upsample = None if finest else Upsample(outputs, rngs=rngs)
+
+
+class CNNDecoder(nnx.Module):
+    """From the token grid to the picture; ``levels`` run from the coarsest to the finest."""
+
+    def __init__(self, config: CNNDecoderConfig, z_channels: int, *, rngs: nnx.Rngs):
+        widths = [config.channels * m for m in reversed(config.multipliers)]
+        self.upsampling = config.upsampling
+        self.fractional = config.fractional
+        self.conv_in = Conv2d(z_channels, widths[0], 3, rngs=rngs)
+        self.mid = nnx.List([ResBlock(widths[0], widths[0], config.norm_groups, rngs=rngs) for _ in range(2)])
+        self.levels = nnx.List(
+            [
+                Level(config, z_channels, inputs, outputs, i == len(widths) - 1, rngs=rngs)
+                for i, (inputs, outputs) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True))
+            ]
+        )
+        self.norm_out = GroupNorm(config.norm_groups, widths[-1], eps=_EPS, rngs=rngs)
+        self.conv_out = Conv2d(widths[-1], 3, 3, rngs=rngs)
+
+    def __call__(self, z: Float[Array, "b gr gc z"]) -> Float[Array, "b rows cols 3"]:
+        """The picture, about [-1, 1] and not clamped."""
+        picture = z
+        for _, picture in self.stages(z):
+            pass
+        return picture
+
+    def stages(self, z: Float[Array, "b gr gc z"]) -> Iterator[tuple[str, Float[Array, "b rows cols c"]]]:
+        """The computation step by step, as (name, value): each level's norm and upsampling, at last the picture."""
+        h = self.conv_in(z)
+        for block in self.mid:
+            h = block(h)
+        for i, level in enumerate(self.levels):
+            h = level.adaptive(h, z)
+            yield f"adaptive_{i}", h
+            for block in level.blocks:
+                h = block(h)
+            if self.fractional and i == len(self.levels) - 2:
+                h = resize_bilinear(h, z.shape[1] * self.upsampling // 2, z.shape[2] * self.upsampling // 2)
+                yield "fractional", h
+            if level.upsample is not None:
+                h = level.upsample(h)
+                yield f"upsample_{i}", h
+        yield "picture", self.conv_out(jax.nn.silu(self.norm_out(h)))

@@ -1,0 +1,140 @@
+"""The image autoencoder: pictures in [-1, 1] to a Gaussian over latents, and latents to pictures."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.types import Array, Float, UInt8
+from mammoth_jax.layers.conv import Conv2d
+from mammoth_jax.layers.norm import GroupNorm
+from mammoth_jax.models.vae.blocks import EPS, DownBlock, MidBlock, UpBlock
+from mammoth_jax.models.vae.config import Tiling, VAEConfig
+from mammoth_jax.models.vae.tiling import decode_tiled
+
+
+class Posterior(NamedTuple):
+    """A diagonal Gaussian over latents (not scaled), float32."""
+
+    mean: Float[Array, "b rows cols c"]
+    logvar: Float[Array, "b rows cols c"]
+
+    def sample(self, noise: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c"]:
+        """The latents that standard normal ``noise`` selects."""
+        return self.mean + jnp.exp(0.5 * self.logvar) * noise
+
+
+class Encoder(nnx.Module):
+    """Picture to the moments of the posterior."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        widths, groups = config.block_out_channels, config.norm_groups
+        self.conv_in = Conv2d(config.in_channels, widths[0], 3, rngs=rngs)
+        self.down = nnx.List(
+            [
+                DownBlock(a, b, config.layers_per_block, groups, i == len(widths) - 1, rngs=rngs)
+                for i, (a, b) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True))
+            ]
+        )
+        self.mid = MidBlock(widths[-1], groups, config.mid_attention, rngs=rngs)
+        self.norm_out = GroupNorm(groups, widths[-1], eps=EPS, rngs=rngs)
+        self.conv_out = Conv2d(widths[-1], 2 * config.latent_channels, 3, rngs=rngs)
+
+    def stages(self, picture: Float[Array, "b rows cols 3"]) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c"]]]:
+        """The computation step by step, as (name, value): each block, at last the moments ``[mean ; logvar]``."""
+        h = self.conv_in(picture)
+        for i, block in enumerate(self.down):
+            h = block(h)
+            yield f"down_block_{i}", h
+        h = self.mid(h)
+        yield "mid", h
+        yield "moments", self.conv_out(jax.nn.silu(self.norm_out(h)))
+
+
+class Decoder(nnx.Module):
+    """Latents (not scaled) to a picture."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        widths, groups = config.block_out_channels[::-1], config.norm_groups
+        self.conv_in = Conv2d(config.latent_channels, widths[0], 3, rngs=rngs)
+        self.mid = MidBlock(widths[0], groups, config.mid_attention, rngs=rngs)
+        self.up = nnx.List(
+            [
+                UpBlock(a, b, config.layers_per_block + 1, groups, i == len(widths) - 1, rngs=rngs)
+                for i, (a, b) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True))
+            ]
+        )
+        self.norm_out = GroupNorm(groups, widths[-1], eps=EPS, rngs=rngs)
+        self.conv_out = Conv2d(widths[-1], config.out_channels, 3, rngs=rngs)
+
+    def __call__(self, latents: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 3"]:
+        """The picture, about [-1, 1] and not clamped."""
+        picture = latents
+        for _, picture in self.stages(latents):
+            pass
+        return picture
+
+    def stages(self, latents: Float[Array, "b rows cols c"]) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c2"]]]:
+        """The computation step by step, as (name, value): each block, at last the picture."""
+        h = self.mid(self.conv_in(latents))
+        yield "mid", h
+        for i, block in enumerate(self.up):
+            h = block(h)
+            yield f"up_block_{i}", h
+        yield "picture", self.conv_out(jax.nn.silu(self.norm_out(h)))
+
+
+class VAE(nnx.Module):
+    """Both halves and the latents' scale."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.encoder = Encoder(config, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs)
+
+    def encode(self, picture: Float[Array, "b rows cols 3"]) -> Posterior:
+        """The posterior over latents of a picture in [-1, 1]; the log variance is clamped to [-30, 20].
+
+        Raises:
+          InputError: a side is not a positive multiple of the factor.
+        """
+        rows, cols, factor = picture.shape[1], picture.shape[2], self.config.factor
+        if rows < factor or cols < factor or rows % factor or cols % factor:
+            raise InputError(f"picture of {cols}x{rows} pixels: both sides must be multiples of {factor}; resize it first")
+        moments = picture
+        for _, moments in self.encoder.stages(picture):
+            pass
+        return posterior(moments)
+
+    def decode(
+        self, latents: Float[Array, "b rows cols c"], *, dtype: jnp.dtype = jnp.float32, tiling: Tiling = Tiling()
+    ) -> Float[Array, "b rows2 cols2 3"]:
+        """The picture of *unscaled* latents, about [-1, 1] and not clamped, float32; computed in ``dtype``.
+
+        Grids above ``tiling.max_cells`` are decoded in blended tiles, inside the same program.
+        """
+        if latents.shape[1] * latents.shape[2] <= tiling.max_cells:
+            return self.decoder(latents.astype(dtype)).astype(jnp.float32)
+        return decode_tiled(self.decoder, latents.astype(dtype), self.config.factor, tiling)
+
+    def scale_latents(self, latents: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Latents as the diffusion transformer sees them, float32."""
+        return (latents.astype(jnp.float32) - self.config.shift_factor) * self.config.scaling_factor
+
+    def unscale_latents(self, latents: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The inverse of :meth:`scale_latents`, float32."""
+        return latents.astype(jnp.float32) / self.config.scaling_factor + self.config.shift_factor
+
+
+def posterior(moments: Float[Array, "b rows cols c2"]) -> Posterior:
+    """The encoder's output as a Gaussian."""
+    mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
+    return Posterior(mean, jnp.clip(logvar, -30.0, 20.0))
+
+
+def postprocess(picture: Float[Array, "... rows cols 3"]) -> UInt8[Array, "... rows cols 3"]:
+    """Pixels of a decoded picture: ``255 (x / 2 + 1/2)`` clamped and rounded (half to even)."""
+    return jnp.round(jnp.clip(picture.astype(jnp.float32) / 2 + 0.5, 0.0, 1.0) * 255).astype(jnp.uint8)
