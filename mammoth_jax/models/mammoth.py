@@ -8,13 +8,13 @@ from flax import nnx
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.backbone.decoder import Decoder
-from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig
+from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig, Qwen25VLVisionConfig
 from mammoth_jax.models.backbone.vision_qwen3 import Qwen3VLVision
 from mammoth_jax.models.backbone.vision_qwen25 import Qwen25VLVision
 from mammoth_jax.models.config import MammothConfig
-from mammoth_jax.models.dit.model import DiT
-from mammoth_jax.models.mammothtok.tokenizer import MammothTok
-from mammoth_jax.models.vae.autoencoder import VAE
+from mammoth_jax.models.dit.transformer import DiT
+from mammoth_jax.models.mammothtok.model import MammothTok
+from mammoth_jax.models.vae.model import VAE
 
 PARTS = (
     "text_decoder",

@@ -15,8 +15,8 @@ from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float, Int, UInt8
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.conditions import Condition, ConditionMode, build_condition
-from mammoth_jax.models.mammothtok.tokenizer import MammothTok, to_uint8
-from mammoth_jax.models.vae.autoencoder import VAE, postprocess
+from mammoth_jax.models.mammothtok.model import MammothTok, to_uint8
+from mammoth_jax.models.vae.model import VAE, postprocess
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.ops.patchify import unpatchify
 from mammoth_jax.sampling.decode import (
