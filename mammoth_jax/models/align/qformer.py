@@ -1,0 +1,98 @@
+"""The alignment module's Q-Former (paper section 2.3): features of generated visual tokens to a fixed number of tokens.
+
+Per layer, pre-norm: self-attention among the queries, cross-attention from the queries to the projected features, and
+a gated feed-forward layer.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mammoth_jax.core.parameters import param
+from mammoth_jax.core.sharding import constrain
+from mammoth_jax.core.types import Array, Bool, Float
+from mammoth_jax.layers.linear import Linear, xavier_uniform
+from mammoth_jax.layers.mlp import SwiGLU
+from mammoth_jax.layers.norm import RMSNorm
+from mammoth_jax.layers.stack import scan_layers, stack_layers
+from mammoth_jax.models.align.config import QFormerConfig
+from mammoth_jax.ops.attention import attention
+
+# The initialisation that the release's framework gives a linear layer: uniform within 1 / sqrt(inputs).
+fan_in_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class PackedAttention(nnx.Module):
+    """Multi-head attention with biases whose query, key and value projections are one array ``[d, 3, heads, e]``."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        e = width // heads
+        axes = ("embed", (None, "heads", None))
+        self.packed = Linear(width, (3, heads, e), axes=axes, bias=True, rngs=rngs, init=xavier_uniform())
+        self.out = Linear((heads, e), width, axes=(("heads", None), "embed"), bias=True, rngs=rngs, init=fan_in_uniform)
+
+    def _project(self, x: Float[Array, "b s d"], first: int, last: int) -> Float[Array, "b s n h e"]:
+        kernel, bias = self.packed.kernel[...][:, first:last], self.packed.bias[...][first:last]  # type: ignore[index]
+        return jnp.einsum("bsd,dnhe->bsnhe", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
+
+    def __call__(
+        self, x: Float[Array, "b s d"], source: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+    ) -> Float[Array, "b s d"]:
+        """Every position of ``x`` attends to the positions of ``source`` where ``mask`` is true."""
+        query = self._project(x, 0, 1)[:, :, 0]
+        key_value = self._project(source, 1, 3)
+        segments = jnp.ones(x.shape[:2], jnp.int32)
+        out = attention(
+            query, key_value[:, :, 0], key_value[:, :, 1], query_segments=segments, key_segments=mask.astype(jnp.int32)
+        )
+        return self.out(out)
+
+
+class QFormerLayer(nnx.Module):
+    """Self-attention, cross-attention and feed-forward, each after its norm and added to the queries."""
+
+    def __init__(self, config: QFormerConfig, *, rngs: nnx.Rngs):
+        d, eps = config.width, config.norm_eps
+        self.self_norm = RMSNorm(d, eps=eps, rngs=rngs)
+        self.self_attention = PackedAttention(d, config.heads, rngs=rngs)
+        self.cross_norm = RMSNorm(d, eps=eps, rngs=rngs)
+        self.cross_attention = PackedAttention(d, config.heads, rngs=rngs)
+        self.ffn_norm = RMSNorm(d, eps=eps, rngs=rngs)
+        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=fan_in_uniform)
+
+    def __call__(
+        self, x: Float[Array, "b q d"], source: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+    ) -> Float[Array, "b q d"]:
+        normed = self.self_norm(x)
+        x = x + self.self_attention(normed, normed, jnp.ones(x.shape[:2], bool))
+        x = x + self.cross_attention(self.cross_norm(x), source, mask)
+        return constrain(x + self.ffn(self.ffn_norm(x)), "batch", "length", None)
+
+
+class QFormer(nnx.Module):
+    """Maps ``[b, t, input_width]`` with a mask to ``[b, num_queries, width]``."""
+
+    def __init__(self, config: QFormerConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        d = config.width
+        self.input_norm = RMSNorm(config.input_width, eps=config.norm_eps, rngs=rngs)
+        axes = ("embed", "mlp")
+        self.input = Linear(config.input_width, d, axes=axes, bias=True, rngs=rngs, init=fan_in_uniform)
+        self.query = param(rngs, (config.num_queries, d), (None, "embed"), nnx.initializers.normal(d**-0.5))
+        self.layers = stack_layers(lambda r: QFormerLayer(config, rngs=r), config.num_layers, rngs)
+
+    def embed(self, features: Float[Array, "b t d"]) -> Float[Array, "b t width"]:
+        """The projected features that the queries read."""
+        return self.input(self.input_norm(features))
+
+    def __call__(
+        self, features: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+    ) -> Float[Array, "b q width"]:
+        """Features where ``mask`` is false do not matter."""
+        source = self.embed(features.astype(self.query.dtype))
+        x = jnp.broadcast_to(self.query[...], (features.shape[0], *self.query.shape)).astype(source.dtype)
+
+        def body(x: jax.Array, layer: QFormerLayer, _: None):
+            return layer(x, source, mask), None
+
+        return scan_layers(body, x, self.layers)[0]

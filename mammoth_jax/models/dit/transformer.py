@@ -1,0 +1,194 @@
+"""The diffusion transformer: velocity of noisy latent patches given a condition (paper section 2.4).
+
+One sequence ``[condition ; references ; noisy target]`` with full self-attention.  Grids of one batch may differ: each
+row has its own (rows, columns), and its tokens past ``rows * columns`` are padding that nothing attends to.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.parameters import param
+from mammoth_jax.core.sharding import constrain
+from mammoth_jax.core.types import Array, Bool, Float, Int
+from mammoth_jax.layers.linear import Linear, xavier_uniform, zeros
+from mammoth_jax.layers.stack import stack_layers
+from mammoth_jax.models.dit.block import ModulatedBlock, PlainBlock, run_blocks
+from mammoth_jax.models.dit.config import DiTConfig
+from mammoth_jax.models.dit.embeddings import CaptionEmbedding, TimeEmbedding
+from mammoth_jax.models.dit.positions import condition_positions, picture_positions, reference_offsets, rope_factors
+from mammoth_jax.ops.norm import layer_norm
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """An encoded condition: what the transformer reads besides pictures and time.
+
+    ``mask`` is true at valid tokens, which need not be contiguous; ``positions`` counts the valid tokens.
+    """
+
+    tokens: Float[Array, "b c d"]
+    mask: Bool[Array, "b c"]
+    positions: Int[Array, "b c"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class References:
+    """Latent patches of reference pictures and their (rows, columns); a reference of size (0, 0) is absent."""
+
+    patches: Float[Array, "b r m p"]
+    sizes: Int[Array, "b r 2"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What one evaluation went through; the joint sequence is ``[condition ; references ; target]``, padding included.
+
+    Block outputs have a leading layer axis and are ``None`` unless asked for.
+    """
+
+    velocity: Float[Array, "b n p"]
+    time: Float[Array, "b time"]
+    positions: Int[Array, "b s 3"]
+    mask: Bool[Array, "b s"]
+    noise_blocks: Float[Array, "l b n d"] | None
+    reference_blocks: Float[Array, "l br m d"] | None
+    joint_blocks: Float[Array, "l b s d"] | None
+
+
+class OutputLayer(nnx.Module):
+    """Layer norm without weights, scaled by time, and the projection to patches."""
+
+    def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
+        d = config.hidden_size
+        axes = ("embed", "mlp")
+        self.modulation = Linear(config.time_width, d, axes=axes, bias=True, rngs=rngs, init=zeros)
+        self.proj = Linear(d, config.out_patch_values, axes=axes, bias=True, rngs=rngs, init=zeros)
+
+    def __call__(self, x: Float[Array, "b n d"], time: Float[Array, "b time"]) -> Float[Array, "b n p"]:
+        scale = self.modulation(jax.nn.silu(time))
+        y = layer_norm(x.astype(jnp.float32), None, None, 1e-6) * (1 + scale)[:, None]
+        return self.proj(y.astype(x.dtype), out_dtype=jnp.dtype(jnp.float32))
+
+
+class DiT(nnx.Module):
+    """The transformer with its patch, time and caption embedders and its three refiners."""
+
+    def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        d, p = config.hidden_size, config.patch_values
+        xavier = xavier_uniform()
+        axes = ("embed", "mlp")
+        self.patch_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
+        self.reference_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
+        self.reference_index = param(rngs, (config.max_references, d), (None, "embed"), nnx.initializers.normal(0.02))
+        self.time = TimeEmbedding(config.time_width, config.timestep_scale, rngs=rngs)
+        self.caption = CaptionEmbedding(config.condition_width, d, rngs=rngs)
+        refiners = config.num_refiner_layers
+        self.noise_refiner = stack_layers(lambda r: ModulatedBlock(config, rngs=r), refiners, rngs)
+        self.reference_refiner = stack_layers(lambda r: ModulatedBlock(config, rngs=r), refiners, rngs)
+        self.context_refiner = stack_layers(lambda r: PlainBlock(config, rngs=r), refiners, rngs)
+        self.layers = stack_layers(lambda r: ModulatedBlock(config, rngs=r), config.num_layers, rngs)
+        self.output = OutputLayer(config, rngs=rngs)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The number format of the weights, in which the blocks run."""
+        return self.patch_embed.kernel.dtype
+
+    def __call__(
+        self,
+        x: Float[Array, "b n p"],
+        time: Float[Array, " b"],
+        context: Context,
+        sizes: Int[Array, "b 2"],
+        references: References | None = None,
+        *,
+        faults: ReleaseFaults = NO_FAULTS,
+    ) -> Float[Array, "b n p"]:
+        """Velocity (data minus noise) in float32.
+
+        Args:
+          x: noisy latents as patch tokens.
+          time: 0 (noise) to 1 (data), one a row.
+          context: from ``encode_condition``.
+          sizes: rows and columns of tokens of each picture.
+          references: pictures to condition on, if any.
+
+        Raises:
+          InputError: more references than there are index embeddings.
+        """
+        return self.trace(x, time, context, sizes, references, faults=faults, collect=False).velocity
+
+    def trace(
+        self,
+        x: Float[Array, "b n p"],
+        time: Float[Array, " b"],
+        context: Context,
+        sizes: Int[Array, "b 2"],
+        references: References | None = None,
+        *,
+        faults: ReleaseFaults = NO_FAULTS,
+        collect: bool = True,
+    ) -> Trace:
+        """As calling the model, with what happens on the way; ``collect`` keeps the blocks' outputs."""
+        num_tokens = x.shape[1]
+        embedding = self.time(time.astype(self.dtype) if faults.rounded_time else time)
+        offset = jnp.sum(context.mask, axis=1)
+
+        tokens = [context.tokens.astype(self.dtype)]
+        masks = [context.mask]
+        positions = [condition_positions(jnp.where(context.mask, context.positions, 0))]
+        reference_blocks = None
+        if references is not None:
+            offsets, offset = reference_offsets(offset, references.sizes)
+            where, valid = picture_positions(offsets, references.sizes, references.patches.shape[2])
+            refined, reference_blocks = self._refine_references(references, where, valid, embedding, collect)
+            tokens.append(refined)
+            masks.append(valid.reshape(valid.shape[0], -1))
+            positions.append(where.reshape(where.shape[0], -1, 3))
+        where, valid = picture_positions(offset, sizes, num_tokens)
+        noise = constrain(self.patch_embed(x.astype(self.dtype)), "batch", "length", None)
+        noise, noise_blocks = run_blocks(
+            self.noise_refiner, noise, self._rope(where), valid.astype(jnp.int32), embedding, collect=collect
+        )
+        joint = jnp.concatenate([*tokens, noise], axis=1)
+        mask = jnp.concatenate([*masks, valid], axis=1)
+        where = jnp.concatenate([*positions, where], axis=1)
+        joint = constrain(joint, "batch", "length", None)
+        joint, joint_blocks = run_blocks(
+            self.layers, joint, self._rope(where), mask.astype(jnp.int32), embedding, collect=collect
+        )
+        velocity = self.output(joint[:, -num_tokens:], embedding)
+        return Trace(velocity, embedding, where, mask, noise_blocks, reference_blocks, joint_blocks)
+
+    def _rope(self, positions: Int[Array, "b s 3"]):
+        return rope_factors(positions, self.config.axes_dim_rope)
+
+    def _refine_references(
+        self,
+        references: References,
+        positions: Int[Array, "b r m 3"],
+        valid: Bool[Array, "b r m"],
+        time: Float[Array, "b time"],
+        collect: bool,
+    ) -> tuple[Float[Array, "b rm d"], Float[Array, "l br m d"] | None]:
+        """Each reference alone, after its index embedding, with its row's time."""
+        b, r, m, p = references.patches.shape
+        if r > self.config.max_references:
+            raise InputError(f"{r} reference pictures: the model has embeddings for {self.config.max_references}; give fewer")
+        x = self.reference_embed(references.patches.astype(self.dtype))
+        x = x + self.reference_index[...][:r, None].astype(self.dtype)
+        rope = self._rope(positions.reshape(b * r, m, 3))
+        segments = valid.reshape(b * r, m).astype(jnp.int32)
+        x, blocks = run_blocks(
+            self.reference_refiner, x.reshape(b * r, m, -1), rope, segments, jnp.repeat(time, r, axis=0), collect=collect
+        )
+        return x.reshape(b, r * m, -1), blocks

@@ -1,0 +1,179 @@
+"""Diffusion as one compiled program: conditions encoded once, then a scan over the solver's steps.
+
+The guidance branches of a step run as one batch.  Branches of a row stay next to each other, so that a batch sharded
+over devices stays where it is.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
+from mammoth_jax.core.rng import row_keys
+from mammoth_jax.core.types import Array, Bool, Float, Int
+from mammoth_jax.flow.guidance import guide_text, guide_text_image
+from mammoth_jax.flow.solvers import Euler, Solver
+from mammoth_jax.models.align.qformer import QFormer
+from mammoth_jax.models.conditions import Condition
+from mammoth_jax.models.dit.context import encode_condition
+from mammoth_jax.models.dit.transformer import Context, DiT, References
+
+Guidance = Literal["never", "always", "ranged"]
+Tree = TypeVar("Tree")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DiffusionResult:
+    """Final latents as patch tokens, and how many velocity evaluations ran the guidance branches.
+
+    When traced, ``velocities[i]`` is the (guided) velocity at the start of step ``i`` and ``trajectory[i]`` the latents
+    after it.
+    """
+
+    latents: Float[Array, "b n p"]
+    guided_evaluations: Int[Array, ""]
+    velocities: Float[Array, "steps b n p"] | None
+    trajectory: Float[Array, "steps b n p"] | None
+
+
+def initial_noise(seeds: Int[Array, " b"], num_tokens: int, patch_values: int) -> Float[Array, "b n p"]:
+    """Standard normal latents: those of token ``i`` of a row depend on the row's seed and ``i`` alone."""
+
+    def token(key: Array, index: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, index), (patch_values,))
+
+    return jax.vmap(lambda key: jax.vmap(lambda i: token(key, i))(jnp.arange(num_tokens)))(row_keys(seeds, "diffusion/noise"))
+
+
+def diffuse(
+    dit: DiT,
+    refiner: QFormer | None,
+    positive: Condition,
+    negative: Condition | None,
+    noise: Float[Array, "b n p"],
+    sizes: Int[Array, "b 2"],
+    times: Float[Array, "times b"],
+    *,
+    solver: Solver = Euler(),
+    guidance: Guidance = "always",
+    guided: Bool[Array, " steps"] | None = None,
+    text_guidance: Float[Array, " b"] | None = None,
+    image_guidance: Float[Array, " b"] | None = None,
+    references: References | None = None,
+    faults: ReleaseFaults = NO_FAULTS,
+    trace: bool = False,
+) -> DiffusionResult:
+    """Integrates the network's velocity from noise to data.
+
+    Static under ``jax.jit``: ``solver``, ``guidance``, ``faults``, ``trace``; the rest are arrays.
+
+    Args:
+      dit, refiner: the network; it runs in the dtype of its weights, the latents stay float32.
+      positive: what to draw, one row a picture.
+      negative: the condition of the unconditional branches; its text length may differ. Not read if ``guidance`` is ``never``.
+      noise: latents at time 0.
+      sizes: rows and columns of tokens of each picture; tokens past their product are padding.
+      times: ascending from 0 to 1, one column a row of the batch (``flow.schedules.inference_times``).
+      guidance: whether steps are guided never, always, or as ``guided`` says; outside its range the extra branches are not
+        computed.
+      guided: one flag a step (``flow.guidance.guided_steps``), read if ``guidance`` is ``ranged``.
+      text_guidance: each row's scale; a row at 1 or below is not guided.
+      image_guidance: each row's scale towards the references; ``None`` guides by text alone, whose unconditional branch sees
+        no references.
+      references: latents of pictures to condition on.
+
+    Raises:
+      ValueError: an argument that the chosen guidance needs is missing.
+    """
+    context = encode_condition(dit, refiner, positive, faults=faults)
+
+    def plain(x: Array, t: Array) -> tuple[Array, Array]:
+        return dit(x, t, context, sizes, references, faults=faults), jnp.int32(0)
+
+    branched = plain
+    if guidance != "never":
+        if negative is None or text_guidance is None:
+            raise ValueError(f"guidance {guidance!r} needs a negative condition and text_guidance")
+        negative_context = encode_condition(dit, refiner, negative, faults=faults)
+        with_images = references is not None and image_guidance is not None
+        branched = _branched_velocity(
+            dit, context, negative_context, sizes, references, text_guidance, image_guidance if with_images else None, faults
+        )
+    flags = jnp.full((times.shape[0] - 1,), guidance == "always")
+    if guidance == "ranged":
+        if guided is None:
+            raise ValueError("guidance 'ranged' needs the flags of the steps")
+        flags = guided
+
+    def velocity(x: Array, t: Array, flag: Array) -> tuple[Array, Array]:
+        if guidance != "ranged":
+            return branched(x, t)
+        return jax.lax.cond(flag, branched, plain, x, t)
+
+    def step(carry: tuple, xs: tuple) -> tuple[tuple, tuple]:
+        x, state, count = carry
+        t, t_next, flag = xs
+        seen: list[tuple[Array, Array]] = []
+
+        def evaluate(x: Array, t: Array) -> Array:
+            seen.append(velocity(x, t, flag))
+            return seen[-1][0]
+
+        x, state = solver.step(evaluate, state, x, t, t_next)
+        count = count + sum(guided for _, guided in seen)
+        return (x, state, count), ((seen[0][0], x) if trace else (None, None))
+
+    x = noise.astype(jnp.float32)
+    times = times.astype(jnp.float32)
+    carry = (x, solver.start(x), jnp.zeros((), jnp.int32))
+    (x, _, count), (velocities, trajectory) = jax.lax.scan(step, carry, (times[:-1], times[1:], flags))
+    return DiffusionResult(x, count, velocities, trajectory)
+
+
+def _branched_velocity(
+    dit: DiT,
+    positive: Context,
+    negative: Context,
+    sizes: Int[Array, "b 2"],
+    references: References | None,
+    text_scale: Float[Array, " b"],
+    image_scale: Float[Array, " b"] | None,
+    faults: ReleaseFaults,
+) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """The guided velocity, and a one to count its evaluations by; branches are conditional, (references with negative text,) unconditional."""
+    num_branches = 2 if image_scale is None else 3
+    contexts = _interleave(_same_length([positive, *[negative] * (num_branches - 1)]))
+    branch_references = None
+    if references is not None:
+        absent = References(references.patches, jnp.zeros_like(references.sizes))
+        branch_references = _interleave([*[references] * (num_branches - 1), absent])
+    branch_sizes = jnp.repeat(sizes, num_branches, axis=0)
+
+    def velocity(x: Array, t: Array) -> tuple[Array, Array]:
+        x, t = jnp.repeat(x, num_branches, axis=0), jnp.repeat(t, num_branches, axis=0)
+        v = dit(x, t, contexts, branch_sizes, branch_references, faults=faults)
+        v = v.reshape(-1, num_branches, *v.shape[1:])
+        if image_scale is None:
+            return guide_text(v[:, 0], v[:, 1], text_scale), jnp.int32(1)
+        return guide_text_image(v[:, 0], v[:, 1], v[:, 2], text_scale, image_scale), jnp.int32(1)
+
+    return velocity
+
+
+def _same_length(contexts: Sequence[Context]) -> list[Context]:
+    """Pads contexts with masked tokens to the longest of them."""
+    length = max(context.mask.shape[1] for context in contexts)
+
+    def pad(x: Array) -> Array:
+        return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), *((0, 0),) * (x.ndim - 2)))
+
+    return [jax.tree.map(pad, context) for context in contexts]
+
+
+def _interleave(trees: Sequence[Tree]) -> Tree:
+    """Rows of equal batches side by side: row 0 of each, then row 1 of each."""
+    return jax.tree.map(lambda *xs: jnp.stack(xs, axis=1).reshape(-1, *xs[0].shape[1:]), *trees)
