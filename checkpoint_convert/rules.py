@@ -1,14 +1,15 @@
 """Rules between the released names and our parameters: a strict bijection, usable in both directions.
 
-A :class:`Rule` relates one released tensor (or one a layer) to one of our arrays.  A layer stack holds many released
-tensors in one array, so a rule with ``layers`` fills ``target[layer - layers.start]`` from the name with ``{layer}``
-replaced.  Each rule belongs to a *part* of the model: a part is either complete in a checkpoint or wholly absent.
+A :class:`Rule` relates one released tensor (or one a layer) to one of our arrays.  A layer stack holds many
+released tensors in one array, so a rule with ``layers`` fills ``target[layer - layers.start]`` from the name
+with ``{layer}`` replaced.  Each rule belongs to a *part* of the model: a part is either complete in a
+checkpoint or wholly absent.
 """
 
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -143,7 +144,15 @@ def expand(rules: Iterable[Rule]) -> list[Entry]:
     return entries
 
 
-def linear(part: str, source: str, target: str, *, bias: bool = False, layers: range | None = None, num_inputs: int = 1) -> list[Rule]:
+def linear(
+    part: str,
+    source: str,
+    target: str,
+    *,
+    bias: bool = False,
+    layers: range | None = None,
+    num_inputs: int = 1,
+) -> list[Rule]:
     """The rules of a linear layer: ``source.weight`` and, with ``bias``, ``source.bias``."""
     rules = [Rule(part, f"{source}.weight", f"{target}.kernel", Kernel(num_inputs), layers)]
     return rules + ([Rule(part, f"{source}.bias", f"{target}.bias", Reshape(), layers)] if bias else [])
@@ -157,7 +166,9 @@ def conv(part: str, source: str, target: str, layers: range | None = None) -> li
     ]
 
 
-def norm(part: str, source: str, target: str, *, bias: bool = False, layers: range | None = None) -> list[Rule]:
+def norm(
+    part: str, source: str, target: str, *, bias: bool = False, layers: range | None = None
+) -> list[Rule]:
     """The rules of a normalisation: a scale and, with ``bias``, a bias."""
     rules = [Rule(part, f"{source}.weight", f"{target}.scale", Same(), layers)]
     return rules + ([Rule(part, f"{source}.bias", f"{target}.bias", Same(), layers)] if bias else [])
@@ -174,12 +185,71 @@ def present_parts(entries: Sequence[Entry], sources: Iterable[str]) -> set[str]:
     return {entry.part for entry in entries if entry.source in names}
 
 
-def check(entries: Sequence[Entry], sources: Mapping[str, Shape], targets: Mapping[str, Shape], where: str) -> None:
-    """Verifies that the entries pair every source tensor with exactly one place in the targets, shapes included.
+def check(
+    entries: Sequence[Entry], sources: Mapping[str, Shape], targets: Mapping[str, Shape], where: str
+) -> None:
+    """Verifies that the entries pair every source tensor with exactly one place in the targets, shapes
+    included.
 
     Raises:
       InputError: one error that lists every unmapped, missing, doubled and misshapen tensor.
     """
+    _raise(where, _problems(entries, sources, targets))
+
+
+def check_parts(
+    entries: Sequence[Entry],
+    sources: Mapping[str, Shape],
+    targets: Mapping[str, Shape],
+    where: str,
+    problems: Sequence[str] = (),
+) -> frozenset[str]:
+    """Like :func:`check`, strict per part: a part of which the checkpoint holds any tensor must be complete.
+
+    Parts that the targets lack are not compared with them (a task may load some parts only), but their names
+    are. ``problems`` are what the reader of the checkpoint has found already.
+
+    Returns:
+      The parts that are wholly absent from the checkpoint.
+
+    Raises:
+      InputError: one error that lists every unmapped, missing, doubled and misshapen tensor, and the targets'
+        parts
+        that the checkpoint lacks; or that nothing in the checkpoint belongs to this model.
+    """
+    present = present_parts(entries, sources)
+    if not present:
+        raise InputError(
+            f"{where}: none of its {len(sources)} tensors belongs to this model (the first are "
+            f"{', '.join(sorted(sources)[:3])}); expected a MammothModa2 checkpoint "
+            "(a plain Qwen-VL folder becomes one with: python -m checkpoint_convert assemble)"
+        )
+    held = {entry.part for entry in entries if entry.target in targets}
+    absent = [
+        f"absent: the part {part}, e.g. {next(e.source for e in entries if e.part == part)}"
+        for part in sorted(held - present)
+    ]
+    compared = [entry for entry in entries if entry.part in present]
+    filled = {entry.target for entry in entries if entry.part in held - present}
+    wanted = {name: shape for name, shape in targets.items() if name not in filled}
+    _raise(where, [*problems, *absent, *_problems(compared, sources, wanted, held)])
+    return frozenset(entry.part for entry in entries) - present
+
+
+def _raise(where: str, problems: Sequence[str]) -> None:
+    if problems:
+        raise InputError(
+            f"{where}: {len(problems)} tensors do not fit the model:\n  " + "\n  ".join(problems)
+        )
+
+
+def _problems(
+    entries: Sequence[Entry],
+    sources: Mapping[str, Shape],
+    targets: Mapping[str, Shape],
+    parts: Container[str] | None = None,
+) -> list[str]:
+    """What does not fit; only entries of ``parts`` (None is all) are compared with the targets."""
     problems: list[str] = []
     by_source = {entry.source: entry for entry in entries}
     problems += [f"doubled rule: {name}" for name, n in Counter(e.source for e in entries).items() if n > 1]
@@ -188,16 +258,22 @@ def check(entries: Sequence[Entry], sources: Mapping[str, Shape], targets: Mappi
     problems += [f"unmapped: {name} {list(sources[name])}" for name in sorted(set(sources) - set(by_source))]
     problems += [f"missing: {name}" for name in sorted(set(by_source) - set(sources))]
     for entry in entries:
+        if parts is not None and entry.part not in parts:
+            continue
         if entry.target not in targets:
             problems.append(f"no parameter {entry.target} for {entry.source}")
         elif entry.source in sources:
             want = entry.transform.source_shape(entry.layer_shape(targets[entry.target]))
             if tuple(sources[entry.source]) != tuple(want):
-                problems.append(f"misshapen: {entry.source} is {list(sources[entry.source])}, expected {list(want)}")
+                problems.append(
+                    f"misshapen: {entry.source} is {list(sources[entry.source])}, expected {list(want)}"
+                )
+    layers: dict[str, set[int | None]] = {}
+    for target, layer in places:
+        layers.setdefault(target, set()).add(layer)
     for name, shape in targets.items():
-        filled = {layer for target, layer in places if target == name}
+        filled = layers.get(name, set())
         stacked = filled != {None} and bool(filled)
         if not filled or (stacked and filled != set(range(shape[0]))):
             problems.append(f"parameter {name} {list(shape)} is not filled")
-    if problems:
-        raise InputError(f"{where}: {len(problems)} tensors do not fit the model:\n  " + "\n  ".join(problems))
+    return problems
