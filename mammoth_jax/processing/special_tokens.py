@@ -162,6 +162,11 @@ def write_tokenizer_files(folder: Path, ranks: Mapping[bytes, int], vision_token
         ranks: byte sequence to rank.
         vision_tokens: lines of the vision token file, as from ``vision_token_lines``.
     """
-    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in sorted(ranks.items(), key=lambda r: r[1]))
+    lines = (
+        f"{base64.b64encode(token).decode()} {rank}\n"
+        for token, rank in sorted(ranks.items(), key=lambda r: r[1])
+    )
     (folder / RANKS_FILE).write_text("".join(lines), encoding="utf-8", newline="\n")
-    (folder / VISION_TOKENS_FILE).write_text("".join(f"{t}\n" for t in vision_tokens), encoding="utf-8", newline="\n")
+    (folder / VISION_TOKENS_FILE).write_text(
+        "".join(f"{t}\n" for t in vision_tokens), encoding="utf-8", newline="\n"
+    )

@@ -45,26 +45,29 @@ def read_ranks(path: Path) -> dict[bytes, int]:
                 f"{path}, line {number}: {line[:60]!r} is not base64 text, a blank and a rank; copy the file again"
             ) from None
         if token in ranks or rank in line_of_rank:
-            first = line_of_rank[ranks[token] if token in ranks else rank]
-            raise InputError(f"{path}, line {number}: repeats the token or the rank of line {first}; copy the file again")
+            first = line_of_rank[ranks.get(token, rank)]
+            raise InputError(
+                f"{path}, line {number}: repeats the token or the rank of line {first}; copy the file again"
+            )
         ranks[token] = rank
         line_of_rank[rank] = number
     for rank, number in line_of_rank.items():
         if rank >= len(ranks):
             raise InputError(
-                f"{path}, line {number}: rank {rank} in a file of {len(ranks)} ranks, which must be 0 to {len(ranks) - 1}; "
-                "lines are missing, copy the file again"
+                f"{path}, line {number}: rank {rank} in a file of {len(ranks)} ranks, which must be 0 to "
+                f"{len(ranks) - 1}; lines are missing, copy the file again"
             )
     missing = [value for value in range(256) if bytes([value]) not in ranks]
     if missing:
         raise InputError(
-            f"{path}: no rank for {len(missing)} of the 256 single bytes (first: 0x{missing[0]:02x}); copy the file again"
+            f"{path}: no rank for {len(missing)} of the 256 single bytes (first: 0x{missing[0]:02x}); "
+            "copy the file again"
         )
     return ranks
 
 
 def merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The pairs that encoding with ``ranks`` ever joins, best first; at most one for each token (see the module's text)."""
+    """The pairs that encoding with ``ranks`` ever joins, best first; at most one a token (see the module's text)."""
     found: list[tuple[int, bytes, bytes]] = []
     for token, rank in ranks.items():
         cuts = [i for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]

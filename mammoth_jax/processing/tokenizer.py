@@ -17,7 +17,8 @@ from mammoth_jax.processing import special_tokens as names
 from mammoth_jax.processing.tiktoken_bpe import merges, read_ranks
 
 SPLIT_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Text is cut into these pieces before byte pair encoding; a digit is a piece of its own."""
 
@@ -28,15 +29,15 @@ TOKENIZER_JSON = "tokenizer.json"
 class Tokenizer:
     """Text and ids.
 
-    ``encode`` never yields a special token: a prompt that spells ``<|im_end|>`` stays text.  Layouts put special tokens
-    in by ``id_of``.
+    ``encode`` never yields a special token: a prompt that spells ``<|im_end|>`` stays text.  Layouts put special
+    tokens in by ``id_of``.
 
     Attributes:
         backend: the fast tokenizer of plain text; it knows no special token.
         special_ids: special token's name to its id.
         num_text_ids: ids below this, special ones apart, can stand for text.
-        normal_form: Unicode normal form given to text first, with Python's tables: the backend's own are older and order
-            some combining marks of Unicode 14 differently.  None where the backend's file says how to normalise.
+        normal_form: Unicode normal form given to text first, with Python's tables: the backend's own are older and
+            order some combining marks of Unicode 14 differently.  None where the backend's file says how to normalise.
     """
 
     backend: tokenizers.Tokenizer
@@ -65,14 +66,17 @@ class Tokenizer:
         ranks_file, vision_file = folder / names.RANKS_FILE, folder / names.VISION_TOKENS_FILE
         if ranks_file.is_file() and vision_file.is_file():
             return cls.from_ranks(
-                read_ranks(ranks_file), read_vision_tokens(vision_file), family=family, gen_vocab_start=gen_vocab_start
+                read_ranks(ranks_file),
+                read_vision_tokens(vision_file),
+                family=family,
+                gen_vocab_start=gen_vocab_start,
             )
         if not ranks_file.is_file() and not vision_file.is_file() and (folder / TOKENIZER_JSON).is_file():
             return cls.from_json(folder / TOKENIZER_JSON)
         missing = vision_file if ranks_file.is_file() else ranks_file
         raise InputError(
-            f"tokenizer file {missing.name} is missing in {folder}: expected {ranks_file.name} and {vision_file.name}, or "
-            f"{TOKENIZER_JSON}; copy them from the checkpoint's source folder"
+            f"tokenizer file {missing.name} is missing in {folder}: expected {ranks_file.name} and "
+            f"{vision_file.name}, or {TOKENIZER_JSON}; copy them from the checkpoint's source folder"
         )
 
     @classmethod
@@ -161,16 +165,22 @@ class Tokenizer:
         """Id of the special token ``name``; InputError with the nearest names if this tokenizer lacks it."""
         found = self.special_ids.get(name)
         if found is None:
-            near = difflib.get_close_matches(name, [n for n in self.special_ids if names.visual_code(n) is None], n=3)
+            near = difflib.get_close_matches(
+                name, [n for n in self.special_ids if names.visual_code(n) is None], n=3
+            )
             hint = f"the nearest are {', '.join(near)}" if near else "it has none like it"
-            raise InputError(f"special token {name!r} is not in this tokenizer ({hint}); use this model's own tokenizer files")
+            raise InputError(
+                f"special token {name!r} is not in this tokenizer ({hint}); use this model's own tokenizer files"
+            )
         return found
 
     def name_of(self, token_id: int) -> str:
         """Name of a special id; InputError for any other id."""
         name = self._special_names.get(int(token_id))
         if name is None:
-            raise InputError(f"token id {token_id}: no special token of this tokenizer has it; use this model's own ids")
+            raise InputError(
+                f"token id {token_id}: no special token of this tokenizer has it; use this model's own ids"
+            )
         return name
 
     def visual_token_id(self, code: int) -> int:
@@ -178,8 +188,8 @@ class Tokenizer:
         found = self.special_ids.get(names.visual_token(int(code)))
         if found is None:
             raise InputError(
-                f"visual code {code}: this tokenizer names {len(self._code_of_id)} visual tokens; use the tokenizer files of "
-                "the model that wrote the code"
+                f"visual code {code}: this tokenizer names {len(self._code_of_id)} visual tokens; use the "
+                "tokenizer files of the model that wrote the code"
             )
         return found
 
@@ -187,7 +197,9 @@ class Tokenizer:
         """Codebook entry of a visual token's id; InputError for any other id."""
         code = self._code_of_id.get(int(token_id))
         if code is None:
-            raise InputError(f"token id {token_id} is not a visual token; pass only the ids of a picture's grid")
+            raise InputError(
+                f"token id {token_id} is not a visual token; pass only the ids of a picture's grid"
+            )
         return code
 
     def _is_text(self, token_id: int) -> bool:
@@ -207,7 +219,10 @@ class Tokenizer:
 
 
 def read_vision_tokens(path: Path) -> list[str]:
-    """Lines of a vision token file, blank ones left out; InputError, with the line's number, for a repeated or unreadable one."""
+    """Lines of a vision token file, blank ones left out.
+
+    Raises InputError, with the line's number, for a repeated or unreadable line.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -216,7 +231,9 @@ def read_vision_tokens(path: Path) -> list[str]:
     line_of: dict[str, int] = {}
     for number, token in enumerate(map(str.strip, lines), start=1):
         if token in line_of:
-            raise InputError(f"{path}, line {number}: repeats {token!r} of line {line_of[token]}; copy the file again")
+            raise InputError(
+                f"{path}, line {number}: repeats {token!r} of line {line_of[token]}; copy the file again"
+            )
         if token:
             line_of[token] = number
     return list(line_of)
@@ -234,7 +251,11 @@ def _remove_added_tokens(content: dict[str, Any], added: Mapping[str, int]) -> N
     model = content["model"]
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
-        used = {part for merge in model.get("merges") or [] for part in (merge.split(" ") if isinstance(merge, str) else merge)}
+        used = {
+            part
+            for merge in model.get("merges") or []
+            for part in (merge.split(" ") if isinstance(merge, str) else merge)
+        }
         keep = used | {model.get("unk_token")}
         model["vocab"] = {token: i for token, i in vocabulary.items() if token not in added or token in keep}
 
