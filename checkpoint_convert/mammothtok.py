@@ -7,10 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from checkpoint_convert.residual import res_stack
 from checkpoint_convert.rules import Kernel, Rule, Same, Shape, conv, linear, norm
 from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.models.mammothtok.config import CNNDecoderConfig, EncoderConfig, MammothTokConfig, ViTDecoderConfig
+from mammoth_jax.models.mammothtok.config import (
+    CNNDecoderConfig,
+    EncoderConfig,
+    MammothTokConfig,
+    ViTDecoderConfig,
+)
 from mammoth_jax.models.mammothtok.estimators import RotationTrick, StraightThrough
 
 CONFIG_KEY = "gen_tokenizer_config"
@@ -18,6 +24,7 @@ CONFIG_KEY = "gen_tokenizer_config"
 
 _ENCODER_HEAD_WIDTH = 128
 _DECODER_HEAD_WIDTH = 64
+_SHORTCUT = "nin_shortcut"
 
 
 def rules(config: MammothTokConfig) -> list[Rule]:
@@ -88,25 +95,23 @@ def _cnn_rules(config: MammothTokConfig) -> list[Rule]:
         *norm(part, "decoder.norm_out", f"{here}.norm_out", bias=True),
         *conv(part, "decoder.conv_out", f"{here}.conv_out"),
     ]
-    for i in range(2):
-        out += _res_block(part, f"decoder.mid.{i}", f"{here}.mid.{i}", shortcut=False)
+    mid, width = ("decoder.mid", f"{here}.mid"), widths[0]
+    out += res_stack(part, *mid, inputs=width, outputs=width, count=2, shortcut=_SHORTCUT)
     for level, (inputs, outputs) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True)):
-        out += linear(part, f"decoder.adaptive.{level}.gamma", f"{here}.levels.{level}.adaptive.scale", bias=True)
-        out += linear(part, f"decoder.adaptive.{level}.beta", f"{here}.levels.{level}.adaptive.shift", bias=True)
-        for i in range(size.num_res_blocks + 1):
-            names = f"decoder.conv_blocks.{level}.res.{i}", f"{here}.levels.{level}.blocks.{i}"
-            out += _res_block(part, *names, shortcut=i == 0 and inputs != outputs)
+        out += linear(
+            part, f"decoder.adaptive.{level}.gamma", f"{here}.levels.{level}.adaptive.scale", bias=True
+        )
+        out += linear(
+            part, f"decoder.adaptive.{level}.beta", f"{here}.levels.{level}.adaptive.shift", bias=True
+        )
+        names = f"decoder.conv_blocks.{level}.res", f"{here}.levels.{level}.blocks"
+        count = size.num_res_blocks + 1
+        out += res_stack(part, *names, inputs=inputs, outputs=outputs, count=count, shortcut=_SHORTCUT)
         if level < len(widths) - 1:
-            out += conv(part, f"decoder.conv_blocks.{level}.upsample.conv1", f"{here}.levels.{level}.upsample.conv")
+            out += conv(
+                part, f"decoder.conv_blocks.{level}.upsample.conv1", f"{here}.levels.{level}.upsample.conv"
+            )
     return out
-
-
-def _res_block(part: str, theirs: str, ours: str, *, shortcut: bool) -> list[Rule]:
-    out = []
-    for i in (1, 2):
-        out += norm(part, f"{theirs}.norm{i}", f"{ours}.norm{i}", bias=True)
-        out += conv(part, f"{theirs}.conv{i}", f"{ours}.conv{i}")
-    return out + (conv(part, f"{theirs}.nin_shortcut", f"{ours}.shortcut") if shortcut else [])
 
 
 def config_from_released(released: Mapping[str, Any]) -> MammothTokConfig:
@@ -129,7 +134,9 @@ def config_from_released(released: Mapping[str, Any]) -> MammothTokConfig:
     }
     for name, value in fixed.items():
         if args.get(name, value) != value:
-            raise InputError(f"MammothTok {name}={args[name]!r} is not supported; released checkpoints have {value!r}")
+            raise InputError(
+                f"MammothTok {name}={args[name]!r} is not supported; released checkpoints have {value!r}"
+            )
     return MammothTokConfig(
         encoder=EncoderConfig(
             patch_size=encoder["patch_size"],

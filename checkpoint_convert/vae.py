@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from checkpoint_convert.residual import res_block, res_stack
 from checkpoint_convert.rules import Rule, conv, linear, norm
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.vae.config import VAEConfig
@@ -25,7 +26,8 @@ def rules(config: VAEConfig) -> list[Rule]:
 
 def _mid(half: str, attention: bool) -> list[Rule]:
     theirs, ours = f"{half}.mid_block", f"{half}.mid"
-    out = [*_res_block(f"{theirs}.resnets.0", f"{ours}.first"), *_res_block(f"{theirs}.resnets.1", f"{ours}.second")]
+    out = res_block(_PART, f"{theirs}.resnets.0", f"{ours}.first")
+    out += res_block(_PART, f"{theirs}.resnets.1", f"{ours}.second")
     if attention:
         out += norm(_PART, f"{theirs}.attentions.0.group_norm", f"{ours}.attention.norm", bias=True)
         for name, here in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "out")):
@@ -37,20 +39,13 @@ def _levels(widths: tuple[int, ...], layers: int, half: str, way: str, change: s
     out: list[Rule] = []
     for i, (inputs, outputs) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True)):
         theirs, ours = f"{half}.{way}_blocks.{i}", f"{half}.{way}.{i}"
-        for j in range(layers):
-            shortcut = j == 0 and inputs != outputs
-            out += _res_block(f"{theirs}.resnets.{j}", f"{ours}.blocks.{j}", shortcut=shortcut)
+        names = f"{theirs}.resnets", f"{ours}.blocks"
+        out += res_stack(
+            _PART, *names, inputs=inputs, outputs=outputs, count=layers, shortcut="conv_shortcut"
+        )
         if i < len(widths) - 1:
             out += conv(_PART, f"{theirs}.{change}rs.0.conv", f"{ours}.{change}")
     return out
-
-
-def _res_block(theirs: str, ours: str, *, shortcut: bool = False) -> list[Rule]:
-    out: list[Rule] = []
-    for i in (1, 2):
-        out += norm(_PART, f"{theirs}.norm{i}", f"{ours}.norm{i}", bias=True)
-        out += conv(_PART, f"{theirs}.conv{i}", f"{ours}.conv{i}")
-    return out + (conv(_PART, f"{theirs}.conv_shortcut", f"{ours}.shortcut") if shortcut else [])
 
 
 def config_from_released(released: Mapping[str, Any]) -> VAEConfig:
@@ -73,7 +68,9 @@ def config_from_released(released: Mapping[str, Any]) -> VAEConfig:
         # diffusers takes quant convs where the two keys are not there
         value = released.get(name, True if name.endswith("quant_conv") else allowed[0])
         if value not in allowed:
-            raise InputError(f"gen_vae_config.{name}={value!r} is not supported; the FLUX layout has {allowed[0]!r}")
+            raise InputError(
+                f"gen_vae_config.{name}={value!r} is not supported; the FLUX layout has {allowed[0]!r}"
+            )
     return VAEConfig(
         in_channels=released.get("in_channels", 3),
         out_channels=released.get("out_channels", 3),

@@ -20,6 +20,8 @@ def upsample_nearest(x: Float[Array, "b rows cols c"], factor: int) -> Float[Arr
     return x.reshape(b, rows * factor, cols * factor, c)
 
 
-def resize_bilinear(x: Float[Array, "b rows cols c"], rows: int, cols: int) -> Float[Array, "b rows2 cols2 c"]:
+def resize_bilinear(
+    x: Float[Array, "b rows cols c"], rows: int, cols: int
+) -> Float[Array, "b rows2 cols2 c"]:
     """Bilinear interpolation between cell centres, without antialiasing, clamped at the border."""
     return jax.image.resize(x, (x.shape[0], rows, cols, x.shape[3]), "linear", antialias=False)

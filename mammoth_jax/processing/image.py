@@ -47,7 +47,9 @@ class SizeRule:
         return fit(height), fit(width)
 
 
-def smart_resize(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+def smart_resize(
+    height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
     """Sides rounded to multiples of ``factor``, then scaled so that the area is within the bounds.
 
     Raises:
@@ -61,7 +63,9 @@ def smart_resize(height: int, width: int, *, factor: int, min_pixels: int, max_p
     new_height, new_width = (max(factor, round(side / factor) * factor) for side in (height, width))
     if new_height * new_width > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
-        new_height, new_width = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
+        new_height, new_width = (
+            max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width)
+        )
     elif new_height * new_width < min_pixels:
         grow = math.sqrt(min_pixels / (height * width))
         new_height, new_width = (math.ceil(side * grow / factor) * factor for side in (height, width))

@@ -55,7 +55,9 @@ def run_encode(case: Case) -> dict[str, Any]:
     for name, image in case.inputs.items():
         values = _encode(model, channels_last(image))
         prefix = name.removesuffix("image")
-        out.update({f"{prefix}{key}": value for key, value in values.items() if f"{prefix}{key}" in case.tolerances})
+        out.update(
+            {f"{prefix}{key}": value for key, value in values.items() if f"{prefix}{key}" in case.tolerances}
+        )
     return out
 
 
@@ -71,16 +73,16 @@ def _encode(model: MammothTok, picture: Float[Array, "b rows cols 3"]) -> dict[s
         return x, x
 
     _, blocks = scan_layers(block, patches + positions, encoder.blocks)
-    quantized = quantizer(encoder(picture))
-    ids = model.encode(picture)
+    pre_quant = encoder(picture)
+    quantized = quantizer(pre_quant)
     return {
         "patch_tokens": patches,
         "pos_embed": positions,
-        "features": encoder.features(picture),
-        "pre_quant": channels_first(encoder(picture)),
-        "indices": ids.reshape(-1),
+        "features": encoder.final_norm(blocks[-1]),
+        "pre_quant": channels_first(pre_quant),
+        "indices": quantized.ids.reshape(-1),
         "quantized": channels_first(quantized.output),
-        "codebook_entry": channels_first(quantizer.lookup(ids)),
+        "codebook_entry": channels_first(quantizer.lookup(quantized.ids)),
         **{f"block_{i}": x for i, x in enumerate(blocks)},
     }
 
@@ -95,7 +97,9 @@ def run_decode(case: Case) -> dict[str, Any]:
             grid = [int(x) for x in case.inputs[f"{prefix}grid"]]
             for key, value in _decode(model, jnp.asarray(ids).reshape(grid)).items():
                 if f"{prefix}{key}" in case.tolerances:
-                    out[f"{prefix}{key}"] = thin_channels(case, f"{prefix}{key}", value) if value.ndim == 4 else value
+                    out[f"{prefix}{key}"] = (
+                        thin_channels(case, f"{prefix}{key}", value) if value.ndim == 4 else value
+                    )
     return out
 
 
@@ -112,15 +116,17 @@ def _decode(model: MammothTok, ids: Int[Array, "b gr gc"]) -> dict[str, Array]:
         return x, x
 
     x, layers = scan_layers(block, vit.embed(z), vit.lower)
+    semantic = vit.semantic_head(x)
     if vit.upper is not None:
-        layers = jnp.concatenate([layers, scan_layers(block, x, vit.upper)[1]])
-    spatial = vit(z)
+        x, upper = scan_layers(block, x, vit.upper)
+        layers = jnp.concatenate([layers, upper])
+    spatial = vit.output(x, ids.shape[1:])
     stages = {name: channels_first(value) for name, value in decoder.cnn.stages(spatial)}
     return {
         "codes": channels_first(codes),
-        "inner_feat": vit.semantic(z),
+        "inner_feat": semantic,
         "rec_spatial": channels_first(spatial),
-        "image": channels_first(model.decode(ids)),
+        "image": stages.pop("picture"),
         **{f"vit_layer_{i}": x for i, x in enumerate(layers)},
         **stages,
     }
@@ -159,7 +165,10 @@ def load_quantizer(case: Case, config: MammothTokConfig) -> Quantizer:
 
 
 def _vq_train(
-    quantizer: Quantizer, z: Float[Array, "b rows cols c"], r: Float[Array, "b rows cols c"], config: MammothTokConfig
+    quantizer: Quantizer,
+    z: Float[Array, "b rows cols c"],
+    r: Float[Array, "b rows cols c"],
+    config: MammothTokConfig,
 ) -> dict[str, Array]:
     def values(quantizer: Quantizer, z: Array) -> tuple[Array, Array]:
         quantized = quantizer(z)

@@ -1,10 +1,10 @@
 """Runs our image autoencoder and our picture sizes on recorded cases."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -14,9 +14,10 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.evals.vectors.case import Case, Runner
+from mammoth_jax.evals.vectors.compare import leaves
 from mammoth_jax.evals.vectors.mammothtok import channels_first, channels_last, thin_channels
-from mammoth_jax.models.vae.model import VAE, postprocess, posterior
-from mammoth_jax.processing.image import RESAMPLE, SizeRule, preprocess, smart_resize
+from mammoth_jax.models.vae.model import VAE, posterior, postprocess
+from mammoth_jax.processing.image import RESAMPLE, SizeRule, pixels, preprocess, smart_resize
 
 
 def run_vae(case: Case) -> dict[str, Any]:
@@ -31,7 +32,10 @@ def run_vae(case: Case) -> dict[str, Any]:
 
 @jax.jit
 def _vae(
-    model: VAE, image: Float[Array, "b r c 3"], noise: Float[Array, "b r2 c2 z"], latents: Float[Array, "b r3 c3 z"]
+    model: VAE,
+    image: Float[Array, "b r c 3"],
+    noise: Float[Array, "b r2 c2 z"],
+    latents: Float[Array, "b r3 c3 z"],
 ) -> dict[str, Array]:
     encoder = dict(model.encoder.stages(image))
     gaussian = posterior(encoder["moments"])
@@ -51,50 +55,53 @@ def _vae(
 def run_image_processing(case: Case) -> dict[str, Any]:
     """Both size rules on the recorded tables, pixels of the examples, and the conversion to bytes."""
     config = case.config
-    out: dict[str, Any] = {"@resample": RESAMPLE}
-    defaults = SizeRule()
-    rule = {
-        "vae_scale_factor": defaults.factor,
-        "max_pixels": defaults.max_pixels,
-        "max_side_length": defaults.max_side_length,
-    }
-    out |= {f"@released_defaults.{key}": value for key, value in rule.items()}
+    found = dict(_defaults())
     for i, row in enumerate(config["get_new_height_width"]):
-        size = _rule(row, config).size(row["height"], row["width"])
-        out |= _leaves(f"@get_new_height_width.{i}", {"new_height": size[0], "new_width": size[1]})
+        height, width = _rule(row, config).size(row["height"], row["width"])
+        path = f"get_new_height_width.{i}"
+        found |= {f"{path}.new_height": height, f"{path}.new_width": width}
     for i, row in enumerate(config["smart_resize"]):
         bounds = {key: row[key] for key in ("factor", "min_pixels", "max_pixels")}
         try:
             size = list(smart_resize(row["height"], row["width"], **bounds))
         except InputError:
             size = "ValueError"
-        out |= _leaves(f"@smart_resize.{i}.result", size)
+        found.update(leaves(size, f"smart_resize.{i}.result"))
+    out: dict[str, Any] = {}
     for i, row in enumerate(config["preprocess_examples"]):
         name = row["name"]
         picture = preprocess(Image.fromarray(case.inputs[f"{name}.image"]), _rule(row, config))
         out[f"{name}.pixels"] = np.moveaxis(picture, -1, 0)[None]
-        out |= _leaves(f"@preprocess_examples.{i}.out", list(out[f"{name}.pixels"].shape))
+        found.update(leaves(list(out[f"{name}.pixels"].shape), f"preprocess_examples.{i}.out"))
     for name, x in case.inputs.items():
         if name.endswith(".in"):
-            pixels = postprocess(channels_last(x))
-            target = name.removesuffix("in") + "out"
-            batched = len(case.entry["outputs"][target]["shape"]) == 4
-            out[target] = pixels if batched else pixels[0]
-    return out
+            out[name.removesuffix("in") + "out"] = postprocess(channels_last(x))[0]
+    wanted = compared_leaves(config)
+    return out | {f"@{path}": value for path, value in found.items() if path in wanted}
 
 
 def compared_leaves(config: Mapping[str, Any]) -> set[str]:
-    """The leaves of the case's configuration that are results: sizes, errors, and the released defaults."""
-    known = ("vae_scale_factor", "max_pixels", "max_side_length")
-    out = {f"@released_defaults.{key}" for key in known if key in config.get("released_defaults", {})}
-    out |= {"@resample"} if "resample" in config else set()
-    for i, row in enumerate(config["get_new_height_width"]):
-        out |= set(_leaves(f"@get_new_height_width.{i}", {key: row[key] for key in ("new_height", "new_width")}))
-    for i, row in enumerate(config["smart_resize"]):
-        out |= set(_leaves(f"@smart_resize.{i}.result", row["result"]))
-    for i, row in enumerate(config["preprocess_examples"]):
-        out |= set(_leaves(f"@preprocess_examples.{i}.out", row["out"]))
-    return out
+    """Paths of the leaves that are results (sizes, errors) or the release's defaults; not the inputs and the prose."""
+    result = re.compile(
+        r"released_defaults\..*|resample|do_normalize"
+        r"|get_new_height_width\.\d+\.new_(height|width)"
+        r"|smart_resize\.\d+\.result(\.\d+)?"
+        r"|preprocess_examples\.\d+\.out\.\d+"
+    )
+    return {path for path, _ in leaves(config) if result.fullmatch(path)}
+
+
+def _defaults() -> dict[str, Any]:
+    """Our defaults under the release's names."""
+    rule = SizeRule()
+    black = pixels(Image.new("RGB", (1, 1)))
+    return {
+        "released_defaults.vae_scale_factor": rule.factor,
+        "released_defaults.max_pixels": rule.max_pixels,
+        "released_defaults.max_side_length": rule.max_side_length,
+        "resample": RESAMPLE,
+        "do_normalize": bool((black == -1).all()),
+    }
 
 
 def _rule(row: Mapping[str, Any], config: Mapping[str, Any]) -> SizeRule:
@@ -108,13 +115,5 @@ def _rule(row: Mapping[str, Any], config: Mapping[str, Any]) -> SizeRule:
     )
 
 
-def _leaves(path: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in _leaves(f"{path}.{key}", item).items()}
-    if isinstance(value, list):
-        return {k: v for i, item in enumerate(value) for k, v in _leaves(f"{path}.{i}", item).items()}
-    return {path: value}
-
-
 RUNNERS: dict[str, Runner] = {"vae": run_vae, "vae_image_processing": run_image_processing}
-COMPARED: dict[str, Callable[[dict[str, Any]], set[str]]] = {"vae_image_processing": compared_leaves}
+COMPARED: dict[str, Callable[[Mapping[str, Any]], set[str]]] = {"vae_image_processing": compared_leaves}

@@ -8,8 +8,8 @@ from mammoth_jax.models.mammothtok.config import (
     ViTDecoderConfig,
 )
 from mammoth_jax.models.mammothtok.estimators import RotationTrick, StraightThrough
-from mammoth_jax.models.mammothtok.quantizer import Quantized, Quantizer
 from mammoth_jax.models.mammothtok.model import MammothTok, PictureDecoder, to_uint8
+from mammoth_jax.models.mammothtok.quantizer import Quantized, Quantizer
 
 __all__ = [
     "PARTS",

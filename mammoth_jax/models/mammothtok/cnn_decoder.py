@@ -14,27 +14,12 @@ from mammoth_jax.core.types import Array, Float
 from mammoth_jax.layers.conv import Conv2d
 from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.norm import GroupNorm
+from mammoth_jax.layers.residual import ResStack
 from mammoth_jax.models.mammothtok.config import CNNDecoderConfig
 from mammoth_jax.ops.norm import group_norm
 from mammoth_jax.ops.resample import depth_to_space, resize_bilinear
 
 _EPS = 1e-6
-
-
-class ResBlock(nnx.Module):
-    """``x + conv(silu(norm(conv(silu(norm(x))))))``, with a 1x1 convolution of ``x`` where the width changes."""
-
-    def __init__(self, inputs: int, outputs: int, groups: int, *, rngs: nnx.Rngs):
-        self.norm1 = GroupNorm(groups, inputs, eps=_EPS, rngs=rngs)
-        self.conv1 = Conv2d(inputs, outputs, 3, rngs=rngs)
-        self.norm2 = GroupNorm(groups, outputs, eps=_EPS, rngs=rngs)
-        self.conv2 = Conv2d(outputs, outputs, 3, rngs=rngs)
-        self.shortcut = Conv2d(inputs, outputs, 1, rngs=rngs) if inputs != outputs else None
-
-    def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c2"]:
-        h = self.conv1(jax.nn.silu(self.norm1(x)))
-        h = self.conv2(jax.nn.silu(self.norm2(h)))
-        return h + (x if self.shortcut is None else self.shortcut(x))
 
 
 class AdaptiveGroupNorm(nnx.Module):
@@ -71,14 +56,18 @@ class Level(nnx.Module):
     """One resolution: adaptive norm, residual blocks and, but for the finest, the upsampling to the next."""
 
     def __init__(
-        self, config: CNNDecoderConfig, z_channels: int, inputs: int, outputs: int, finest: bool, *, rngs: nnx.Rngs
+        self,
+        config: CNNDecoderConfig,
+        z_channels: int,
+        inputs: int,
+        outputs: int,
+        finest: bool,
+        *,
+        rngs: nnx.Rngs,
     ):
         groups = config.norm_groups
         self.adaptive = AdaptiveGroupNorm(z_channels, inputs, groups, rngs=rngs)
-        widths = [inputs] + [outputs] * (config.num_res_blocks + 1)
-        self.blocks = nnx.List(
-            [ResBlock(a, b, groups, rngs=rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        )
+        self.blocks = ResStack(inputs, outputs, config.num_res_blocks + 1, groups, eps=_EPS, rngs=rngs)
         self.upsample = None if finest else Upsample(outputs, rngs=rngs)
 
 
@@ -90,7 +79,7 @@ class CNNDecoder(nnx.Module):
         self.upsampling = config.upsampling
         self.fractional = config.fractional
         self.conv_in = Conv2d(z_channels, widths[0], 3, rngs=rngs)
-        self.mid = nnx.List([ResBlock(widths[0], widths[0], config.norm_groups, rngs=rngs) for _ in range(2)])
+        self.mid = ResStack(widths[0], widths[0], 2, config.norm_groups, eps=_EPS, rngs=rngs)
         self.levels = nnx.List(
             [
                 Level(config, z_channels, inputs, outputs, i == len(widths) - 1, rngs=rngs)
@@ -102,21 +91,16 @@ class CNNDecoder(nnx.Module):
 
     def __call__(self, z: Float[Array, "b gr gc z"]) -> Float[Array, "b rows cols 3"]:
         """The picture, about [-1, 1] and not clamped."""
-        picture = z
-        for _, picture in self.stages(z):
-            pass
+        *_, (_, picture) = self.stages(z)
         return picture
 
     def stages(self, z: Float[Array, "b gr gc z"]) -> Iterator[tuple[str, Float[Array, "b rows cols c"]]]:
         """The computation step by step, as (name, value): each level's norm and upsampling, at last the picture."""
-        h = self.conv_in(z)
-        for block in self.mid:
-            h = block(h)
+        h = self.mid(self.conv_in(z))
         for i, level in enumerate(self.levels):
             h = level.adaptive(h, z)
             yield f"adaptive_{i}", h
-            for block in level.blocks:
-                h = block(h)
+            h = level.blocks(h)
             if self.fractional and i == len(self.levels) - 2:
                 h = resize_bilinear(h, z.shape[1] * self.upsampling // 2, z.shape[2] * self.upsampling // 2)
                 yield "fractional", h

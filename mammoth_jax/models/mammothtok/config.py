@@ -42,9 +42,13 @@ class ViTDecoderConfig:
     def __post_init__(self) -> None:
         _check_heads("vit", self.width, self.num_heads)
         if self.width // self.num_heads % 4:
-            raise InputError(f"vit: head width {self.width // self.num_heads} must be a multiple of 4 for 2-d rope")
+            raise InputError(
+                f"vit: head width {self.width // self.num_heads} must be a multiple of 4 for 2-d rope"
+            )
         if not 1 <= self.distill_depth <= self.num_layers:
-            raise InputError(f"vit.distill_depth {self.distill_depth}: expected 1..{self.num_layers} (num_layers)")
+            raise InputError(
+                f"vit.distill_depth {self.distill_depth}: expected 1..{self.num_layers} (num_layers)"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

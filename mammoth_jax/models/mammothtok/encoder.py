@@ -44,7 +44,9 @@ class TokenEncoder(nnx.Module):
     def __init__(self, config: EncoderConfig, code_dim: int, *, rngs: nnx.Rngs):
         self.patch_size = config.patch_size
         patch = 3 * config.patch_size**2
-        self.patches = Linear(patch, config.width, axes=(None, "embed"), bias=True, rngs=rngs, init=xavier_uniform())
+        self.patches = Linear(
+            patch, config.width, axes=(None, "embed"), bias=True, rngs=rngs, init=xavier_uniform()
+        )
         self.patch_norm = RMSNorm(config.width, eps=_EPS, rngs=rngs)
         self.blocks = stack_layers(lambda r: EncoderBlock(config, rngs=r), config.num_layers, rngs)
         self.final_norm = RMSNorm(config.width, eps=_EPS, rngs=rngs)
@@ -64,7 +66,9 @@ class TokenEncoder(nnx.Module):
         """Rows and columns of the token grid."""
         rows, cols, p = picture.shape[1], picture.shape[2], self.patch_size
         if rows < p or cols < p or rows % p or cols % p:
-            raise InputError(f"picture of {cols}x{rows} pixels: both sides must be multiples of {p}; resize it first")
+            raise InputError(
+                f"picture of {cols}x{rows} pixels: both sides must be multiples of {p}; resize it first"
+            )
         return rows // p, cols // p
 
     def features(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b n d"]:

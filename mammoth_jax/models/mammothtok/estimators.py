@@ -30,7 +30,7 @@ class RotationTrick:
     """
 
     def __call__(self, z: Float[Array, "... c"], codes: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        """``codes`` in value (up to the 1e-6 that guards the norms); the gradient is rotated and goes to ``z / |z|``."""
+        """``codes`` in value (but for the guards of the norms); the gradient is rotated and goes to ``z / |z|``."""
         z = l2_normalize(z)
         u = jax.lax.stop_gradient(z / (_norm(z) + _EPS))
         t = jax.lax.stop_gradient(codes / (_norm(codes) + _EPS))

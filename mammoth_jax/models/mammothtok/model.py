@@ -17,7 +17,9 @@ class PictureDecoder(nnx.Module):
     """Code vectors to a picture."""
 
     def __init__(self, config: MammothTokConfig, *, rngs: nnx.Rngs):
-        self.from_code = Linear(config.code_dim, config.z_channels, axes=(None, "embed"), bias=True, rngs=rngs)
+        self.from_code = Linear(
+            config.code_dim, config.z_channels, axes=(None, "embed"), bias=True, rngs=rngs
+        )
         self.vit = ViTDecoder(config.vit, config.z_channels, rngs=rngs)
         self.cnn = CNNDecoder(config.cnn, config.z_channels, rngs=rngs)
 
@@ -33,7 +35,9 @@ class MammothTok(nnx.Module):
         if parts - PARTS:
             raise ValueError(f"unknown parts {sorted(parts - PARTS)}; known: {sorted(PARTS)}")
         self.encoder = (
-            TokenEncoder(config.encoder, config.code_dim, rngs=rngs) if "mammothtok_encoder" in parts else None
+            TokenEncoder(config.encoder, config.code_dim, rngs=rngs)
+            if "mammothtok_encoder" in parts
+            else None
         )
         self.quantizer = Quantizer(config, rngs=rngs) if "mammothtok_codebook" in parts else None
         self.decoder = PictureDecoder(config, rngs=rngs) if "mammothtok_decoder" in parts else None
@@ -48,7 +52,9 @@ class MammothTok(nnx.Module):
             raise InputError(_absent("encoder and codebook", "turn pictures into tokens"))
         return self.quantizer.encode(self.encoder(picture))
 
-    def decode(self, ids: Int[Array, "b gr gc"], dtype: jnp.dtype = jnp.float32) -> Float[Array, "b rows cols 3"]:
+    def decode(
+        self, ids: Int[Array, "b gr gc"], dtype: jnp.dtype = jnp.float32
+    ) -> Float[Array, "b rows cols 3"]:
         """The picture of code ids, about [-1, 1] and not clamped, float32; computed in ``dtype``.
 
         Raises:

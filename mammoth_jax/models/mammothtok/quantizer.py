@@ -1,5 +1,6 @@
 """The codebook: nearest code, lookup, and the differentiable quantised value."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -66,5 +67,5 @@ class Quantizer(nnx.Module):
         return jnp.sum(jnp.square(z), -1, keepdims=True) + jnp.sum(jnp.square(table), -1) - 2 * product
 
 
-def _init_codes(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "v c"]:
-    return l2_normalize(jax.random.uniform(key, shape, dtype, -1.0, 1.0))
+def _init_codes(key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "v c"]:
+    return l2_normalize(jax.random.uniform(key, tuple(shape), dtype, -1.0, 1.0))

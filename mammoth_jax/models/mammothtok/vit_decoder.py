@@ -1,6 +1,5 @@
 """Codes to spatial features: a pre-norm transformer with two-dimensional rotary positions and a semantic head."""
 
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.layers.conv import Conv2d
 from mammoth_jax.layers.linear import Linear
-from mammoth_jax.layers.mlp import MLP
+from mammoth_jax.layers.mlp import MLP, gelu
 from mammoth_jax.layers.norm import LayerNorm
 from mammoth_jax.layers.stack import scan_layers, stack_layers
 from mammoth_jax.models.mammothtok.config import ViTDecoderConfig
@@ -34,7 +33,6 @@ class DecoderBlock(nnx.Module):
         self.query, self.key, self.value = projection(), projection(), projection()
         self.out = Linear(heads, width, axes=(("heads", None), "embed"), bias=True, rngs=rngs)
         self.norm2 = LayerNorm(width, eps=_EPS, rngs=rngs)
-        gelu = functools.partial(jax.nn.gelu, approximate=False)
         self.mlp = MLP(width, config.mlp_ratio * width, width, activation=gelu, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b n d"], rotation: Rotation) -> Float[Array, "b n d"]:
@@ -65,12 +63,13 @@ class ViTDecoder(nnx.Module):
         self.norm_in = LayerNorm(z_channels, eps=_EPS, rngs=rngs)
         self.embed_in = Linear(z_channels, config.width, axes=(None, "embed"), bias=True, rngs=rngs)
 
-        def blocks(count: int) -> DecoderBlock | None:
-            return stack_layers(lambda r: DecoderBlock(config, rngs=r), count, rngs) if count else None
+        def blocks(count: int) -> DecoderBlock:
+            return stack_layers(lambda r: DecoderBlock(config, rngs=r), count, rngs)
 
+        above = config.num_layers - config.distill_depth
         self.head_width = config.width // config.num_heads
         self.lower = blocks(config.distill_depth)
-        self.upper = blocks(config.num_layers - config.distill_depth)
+        self.upper = blocks(above) if above else None
         self.semantic_head = SemanticHead(config, rngs=rngs)
         self.norm_out = LayerNorm(config.width, eps=_EPS, rngs=rngs)
         self.conv_out = Conv2d(config.width, z_channels, 3, rngs=rngs)
@@ -87,11 +86,11 @@ class ViTDecoder(nnx.Module):
         """Tokens after the lower blocks, which both the rest of the decoder and the semantic head read."""
         return _run(self.lower, self.embed(z), self.rotation(z.shape[1:3]))
 
-    def finish(self, x: Float[Array, "b n d"], grid: tuple[int, int]) -> Float[Array, "b n d"]:
+    def finish(self, x: Float[Array, "b n d"], grid: tuple[int, ...]) -> Float[Array, "b n d"]:
         """Tokens after the upper blocks."""
         return x if self.upper is None else _run(self.upper, x, self.rotation(grid))
 
-    def output(self, x: Float[Array, "b n d"], grid: tuple[int, int]) -> Float[Array, "b gr gc z"]:
+    def output(self, x: Float[Array, "b n d"], grid: tuple[int, ...]) -> Float[Array, "b gr gc z"]:
         """The tokens after all blocks as spatial features."""
         return self.conv_out(self.norm_out(x).reshape(x.shape[0], *grid, x.shape[-1]))
 
@@ -99,9 +98,10 @@ class ViTDecoder(nnx.Module):
         """Tokens in raster order, before the first block."""
         return self.embed_in(self.norm_in(z.reshape(z.shape[0], -1, z.shape[-1])))
 
-    def rotation(self, grid: tuple[int, int]) -> Rotation:
+    def rotation(self, grid: tuple[int, ...]) -> Rotation:
         """Cosines and sines of the grid's positions."""
-        return rotary_grid(*grid, self.head_width)
+        rows, cols = grid
+        return rotary_grid(rows, cols, self.head_width)
 
 
 def _run(blocks: DecoderBlock, x: Float[Array, "b n d"], rotation: Rotation) -> Float[Array, "b n d"]:

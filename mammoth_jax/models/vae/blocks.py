@@ -1,32 +1,16 @@
-"""Layers of the autoencoder: residual block, attention over the grid, and the changes of resolution."""
+"""Blocks of the autoencoder: attention over the grid, and the changes of resolution."""
 
-import jax
 from flax import nnx
 
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.layers.conv import Conv2d
 from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.norm import GroupNorm
+from mammoth_jax.layers.residual import ResBlock, ResStack
 from mammoth_jax.ops.attention import attention
 from mammoth_jax.ops.resample import upsample_nearest
 
 EPS = 1e-6
-
-
-class ResBlock(nnx.Module):
-    """``x + conv(silu(norm(conv(silu(norm(x))))))``, with a 1x1 convolution of ``x`` where the width changes."""
-
-    def __init__(self, inputs: int, outputs: int, groups: int, *, rngs: nnx.Rngs):
-        self.norm1 = GroupNorm(groups, inputs, eps=EPS, rngs=rngs)
-        self.conv1 = Conv2d(inputs, outputs, 3, rngs=rngs)
-        self.norm2 = GroupNorm(groups, outputs, eps=EPS, rngs=rngs)
-        self.conv2 = Conv2d(outputs, outputs, 3, rngs=rngs)
-        self.shortcut = Conv2d(inputs, outputs, 1, rngs=rngs) if inputs != outputs else None
-
-    def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c2"]:
-        h = self.conv1(jax.nn.silu(self.norm1(x)))
-        h = self.conv2(jax.nn.silu(self.norm2(h)))
-        return h + (x if self.shortcut is None else self.shortcut(x))
 
 
 class GridAttention(nnx.Module):
@@ -50,9 +34,9 @@ class MidBlock(nnx.Module):
     """Residual block, attention (if any), residual block at the latent resolution."""
 
     def __init__(self, channels: int, groups: int, mid_attention: bool, *, rngs: nnx.Rngs):
-        self.first = ResBlock(channels, channels, groups, rngs=rngs)
+        self.first = ResBlock(channels, channels, groups, eps=EPS, rngs=rngs)
         self.attention = GridAttention(channels, groups, rngs=rngs) if mid_attention else None
-        self.second = ResBlock(channels, channels, groups, rngs=rngs)
+        self.second = ResBlock(channels, channels, groups, eps=EPS, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c"]:
         x = self.first(x)
@@ -63,14 +47,12 @@ class DownBlock(nnx.Module):
     """Residual blocks and, but for the last block, a convolution of stride 2 padded at the right and the bottom."""
 
     def __init__(self, inputs: int, outputs: int, layers: int, groups: int, last: bool, *, rngs: nnx.Rngs):
-        widths = [inputs] + [outputs] * (layers - 1)
-        self.blocks = nnx.List([ResBlock(width, outputs, groups, rngs=rngs) for width in widths])
+        self.blocks = ResStack(inputs, outputs, layers, groups, eps=EPS, rngs=rngs)
         pad = ((0, 1), (0, 1))
         self.downsample = None if last else Conv2d(outputs, outputs, 3, stride=2, padding=pad, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c2"]:
-        for block in self.blocks:
-            x = block(x)
+        x = self.blocks(x)
         return x if self.downsample is None else self.downsample(x)
 
 
@@ -78,11 +60,9 @@ class UpBlock(nnx.Module):
     """Residual blocks and, but for the last block, nearest doubling followed by a convolution."""
 
     def __init__(self, inputs: int, outputs: int, layers: int, groups: int, last: bool, *, rngs: nnx.Rngs):
-        widths = [inputs] + [outputs] * (layers - 1)
-        self.blocks = nnx.List([ResBlock(width, outputs, groups, rngs=rngs) for width in widths])
+        self.blocks = ResStack(inputs, outputs, layers, groups, eps=EPS, rngs=rngs)
         self.upsample = None if last else Conv2d(outputs, outputs, 3, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c2"]:
-        for block in self.blocks:
-            x = block(x)
+        x = self.blocks(x)
         return x if self.upsample is None else self.upsample(upsample_nearest(x, 2))

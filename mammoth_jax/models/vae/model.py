@@ -43,7 +43,9 @@ class Encoder(nnx.Module):
         self.norm_out = GroupNorm(groups, widths[-1], eps=EPS, rngs=rngs)
         self.conv_out = Conv2d(widths[-1], 2 * config.latent_channels, 3, rngs=rngs)
 
-    def stages(self, picture: Float[Array, "b rows cols 3"]) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c"]]]:
+    def stages(
+        self, picture: Float[Array, "b rows cols 3"]
+    ) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c"]]]:
         """The computation step by step, as (name, value): each block, at last the moments ``[mean ; logvar]``."""
         h = self.conv_in(picture)
         for i, block in enumerate(self.down):
@@ -72,12 +74,12 @@ class Decoder(nnx.Module):
 
     def __call__(self, latents: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 3"]:
         """The picture, about [-1, 1] and not clamped."""
-        picture = latents
-        for _, picture in self.stages(latents):
-            pass
+        *_, (_, picture) = self.stages(latents)
         return picture
 
-    def stages(self, latents: Float[Array, "b rows cols c"]) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c2"]]]:
+    def stages(
+        self, latents: Float[Array, "b rows cols c"]
+    ) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c2"]]]:
         """The computation step by step, as (name, value): each block, at last the picture."""
         h = self.mid(self.conv_in(latents))
         yield "mid", h
@@ -103,14 +105,18 @@ class VAE(nnx.Module):
         """
         rows, cols, factor = picture.shape[1], picture.shape[2], self.config.factor
         if rows < factor or cols < factor or rows % factor or cols % factor:
-            raise InputError(f"picture of {cols}x{rows} pixels: both sides must be multiples of {factor}; resize it first")
-        moments = picture
-        for _, moments in self.encoder.stages(picture):
-            pass
+            raise InputError(
+                f"picture of {cols}x{rows} pixels: both sides must be multiples of {factor}; resize it first"
+            )
+        *_, (_, moments) = self.encoder.stages(picture)
         return posterior(moments)
 
     def decode(
-        self, latents: Float[Array, "b rows cols c"], *, dtype: jnp.dtype = jnp.float32, tiling: Tiling = Tiling()
+        self,
+        latents: Float[Array, "b rows cols c"],
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        tiling: Tiling = Tiling(),
     ) -> Float[Array, "b rows2 cols2 3"]:
         """The picture of *unscaled* latents, about [-1, 1] and not clamped, float32; computed in ``dtype``.
 

@@ -25,13 +25,14 @@ def decode_tiled(
     """``decode`` over a grid by tiles; one latent cell becomes ``factor x factor`` pixels.  The result is float32."""
     b, rows, cols, channels = latents.shape
     height, width = min(tiling.tile, rows), min(tiling.tile, cols)
-    starts = np.stack(
-        np.meshgrid(_starts(rows, height, tiling.overlap), _starts(cols, width, tiling.overlap), indexing="ij"), -1
-    ).reshape(-1, 2)
+    down, across = _starts(rows, height, tiling.overlap), _starts(cols, width, tiling.overlap)
+    starts = np.stack(np.meshgrid(down, across, indexing="ij"), -1).reshape(-1, 2)
     ramp = tiling.overlap * factor
-    weight = jnp.asarray(_ramp(height * factor, ramp)[:, None] * _ramp(width * factor, ramp)[None])[None, :, :, None]
+    weight = jnp.asarray(_ramp(height * factor, ramp)[:, None, None] * _ramp(width * factor, ramp)[:, None])
 
-    def add(total: Float[Array, "b rows2 cols2 4"], start: Array) -> tuple[Float[Array, "b rows2 cols2 4"], None]:
+    def add(
+        total: Float[Array, "b rows2 cols2 4"], start: Array
+    ) -> tuple[Float[Array, "b rows2 cols2 4"], None]:
         tile = jax.lax.dynamic_slice(latents, (0, start[0], start[1], 0), (b, height, width, channels))
         picture = decode(tile).astype(jnp.float32)
         picture = jnp.concatenate([picture, jnp.ones_like(picture[..., :1])], axis=-1) * weight
