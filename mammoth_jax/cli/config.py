@@ -19,9 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a model configuration in YAML")
     parser.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(preset_names())}")
     parser.set_defaults(overrides=[])
-    rows = [(f"--{key}", kind, f"= {default}" if default else "") for key, kind, default in describe(MammothConfig)]
+    rows = [
+        (f"--{key}", kind, f"= {default}" if default else "")
+        for key, kind, default in describe(MammothConfig)
+    ]
     key_width, kind_width = (max(len(row[i]) for row in rows) for i in range(2))
-    keys = "\n".join(f"  {key:{key_width}}  {kind:{min(kind_width, 30)}}  {default}".rstrip() for key, kind, default in rows)
+    keys = "\n".join(
+        f"  {key:{key_width}}  {kind:{min(kind_width, 30)}}  {default}".rstrip()
+        for key, kind, default in rows
+    )
     parser.epilog = f"keys:\n{keys}"
 
 

@@ -16,9 +16,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--preset", metavar="NAME", help="this architecture with random weights instead")
     group.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="of weights and activations; float32 on a CPU, else bfloat16"
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of weights and activations; float32 on a CPU, else bfloat16",
     )
-    group.add_argument("--mesh", metavar="AXIS=N,...", help="devices, e.g. data=1,fsdp=4,tensor=2; default: one device")
+    group.add_argument(
+        "--mesh", metavar="AXIS=N,...", help="devices, e.g. data=1,fsdp=4,tensor=2; default: one device"
+    )
     group.add_argument(
         "--precision", choices=("default", "highest"), default="default", help="of float32 matrix products"
     )

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a vector set: a folder with cases.json")
-    parser.add_argument("--allow-unknown", action="store_true", help="a case that no code here runs is not a failure")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="a vector set: a folder with cases.json"
+    )
+    parser.add_argument(
+        "--allow-unknown", action="store_true", help="a case that no code here runs is not a failure"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a case, and one for the totals")
 
 
@@ -50,8 +54,14 @@ def line(report: "Report") -> str:
     if worst is None:
         return f"{head}{report.problem}" + (f"  {report.seconds:.1f} s" if report.known else "")
     misses = sum(not c.passed for c in report.comparisons)
-    count = f"{len(report.comparisons)} compared" if not misses else f"{misses} of {len(report.comparisons)} missed"
-    detail = worst.problem or f"error {worst.error:.2e}, tolerance {worst.tolerance:.2e}, ratio {worst.ratio:.2f}"
+    count = (
+        f"{len(report.comparisons)} compared"
+        if not misses
+        else f"{misses} of {len(report.comparisons)} missed"
+    )
+    detail = (
+        worst.problem or f"error {worst.error:.2e}, tolerance {worst.tolerance:.2e}, ratio {worst.ratio:.2f}"
+    )
     return f"{head}worst {worst.name}: {detail}; {count}  {report.seconds:.1f} s"
 
 

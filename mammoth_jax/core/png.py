@@ -33,5 +33,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read picture {path}: {error}") from error
     if text is None:
-        raise InputError(f"picture {path} has no text field {FIELD!r}; only pictures drawn by mammoth_jax have it")
+        raise InputError(
+            f"picture {path} has no text field {FIELD!r}; only pictures drawn by mammoth_jax have it"
+        )
     return json.loads(text)

@@ -44,12 +44,24 @@ def test_recorded_values_that_are_not_numbers_must_be_reproduced():
 
 
 def test_leaves_are_found_in_mappings_and_lists():
-    assert dict(leaves({"a": [{"b": "x"}, 2], "c": [], "d": {}})) == {"a.0.b": "x", "a.1": 2, "c": [], "d": {}}
+    assert dict(leaves({"a": [{"b": "x"}, 2], "c": [], "d": {}})) == {
+        "a.0.b": "x",
+        "a.1": 2,
+        "c": [],
+        "d": {},
+    }
 
 
 @pytest.mark.parametrize(
     ("got", "recorded", "passed"),
-    [("a", "a", True), ("a", "b", False), (np.int32(3), 3, True), (3, "3", False), (True, 1, False), ((), [], True)],
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        (np.int32(3), 3, True),
+        (3, "3", False),
+        (True, 1, False),
+        ((), [], True),
+    ],
 )
 def test_leaves_are_equal_or_missed(got, recorded, passed):
     assert compare_leaf("@x", got, recorded).passed is passed

@@ -93,7 +93,9 @@ def test_a_wrong_value_is_named_and_fails(vector_set, use, capsys, change, said)
     assert lines[-1] == "1 passed, 1 failed, 1 not run"
 
 
-@pytest.mark.parametrize("got", [{}, {"@cases.0.text": "2x2"}, {"@cases.0.text": "2*2", "@cases.1.text": "3*3"}])
+@pytest.mark.parametrize(
+    "got", [{}, {"@cases.0.text": "2x2"}, {"@cases.0.text": "2*2", "@cases.1.text": "3*3"}]
+)
 def test_a_string_that_is_missing_different_or_unrecorded_fails(vector_set, use, capsys, got):
     use(double=double, table=lambda case: got)
     status, lines, _ = run(capsys, vector_set, "--allow-unknown")

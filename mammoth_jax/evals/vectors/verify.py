@@ -38,7 +38,12 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether something was compared and everything was within tolerance."""
-        return self.known and self.problem is None and bool(self.comparisons) and all(c.passed for c in self.comparisons)
+        return (
+            self.known
+            and self.problem is None
+            and bool(self.comparisons)
+            and all(c.passed for c in self.comparisons)
+        )
 
     @property
     def worst(self) -> Comparison | None:
@@ -61,9 +66,13 @@ def read_set(folder: Path) -> list[Case]:
                 raise TypeError("a case needs a name and outputs")
             _ = case.tolerances
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}; give a folder that holds cases.json") from error
+        raise InputError(
+            f"cannot read {file}: {error.strerror or error}; give a folder that holds cases.json"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is not a set of cases: {type(error).__name__}: {_one_line(error)}") from error
+        raise InputError(
+            f"{file} is not a set of cases: {type(error).__name__}: {_one_line(error)}"
+        ) from error
     return cases
 
 

@@ -1,0 +1,81 @@
+"""Say what a checkpoint folder holds: parts, shapes, parameters and the memory that they take.
+
+Reads configuration and headers only, never the weights.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from checkpoint_convert.folder import ModelFolder
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a released-format or converted folder")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the summary."""
+    from checkpoint_convert.folder import ModelFolder
+    from checkpoint_convert.model import model_rules
+    from checkpoint_convert.stream import fit
+
+    folder = ModelFolder.open(args.folder)
+    if folder.source is not None:
+        fit(folder.model, model_rules(folder.config), folder.source)  # a part that is there is complete
+    summary = summarize(folder)
+    print(json.dumps(summary) if args.json else text(summary))
+    return 0
+
+
+def summarize(folder: "ModelFolder") -> dict[str, Any]:
+    """Parts with their arrays' shapes and number of parameters, absent parts, totals and memory in bytes."""
+    from checkpoint_convert.model import model_rules
+    from mammoth_jax.core.parameters import named_parameters
+    from mammoth_jax.models.mammoth import PARTS
+
+    part_of = {rule.target: rule.part for rule in model_rules(folder.config)}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, param in named_parameters(folder.model).items():
+        part = parts.setdefault(part_of[name], {"parameters": 0, "shapes": {}})
+        part["parameters"] += int(param.size)
+        part["shapes"][name] = list(param.shape)
+    total = sum(part["parameters"] for part in parts.values())
+    return {
+        "folder": str(folder.path),
+        "kind": "converted" if folder.source is None else "released",
+        "family": folder.config.backbone.family,
+        "parts": {name: parts[name] for name in PARTS if name in parts},
+        "absent": [name for name in PARTS if name not in parts],
+        "parameters": total,
+        "memory": {dtype: total * size for dtype, size in BYTES.items()},
+    }
+
+
+def text(summary: dict[str, Any]) -> str:
+    """The summary for a person: every array's shape, then one line a part."""
+    lines = [f"{summary['folder']}: {summary['kind']} folder, {summary['family']}"]
+    for name, part in summary["parts"].items():
+        lines += ["", name]
+        width = max(map(len, part["shapes"]))
+        lines += [
+            f"  {array:{width}}  {'×'.join(map(str, shape))}" for array, shape in part["shapes"].items()
+        ]
+    lines += ["", f"{'part':22}{'parameters':>16}" + "".join(f"{dtype:>14}" for dtype in BYTES)]
+    rows = [(name, part["parameters"]) for name, part in summary["parts"].items()]
+    for name, count in [*rows, ("total", summary["parameters"])]:
+        lines.append(
+            f"{name:22}{count:16,}" + "".join(f"{_size(count * size):>14}" for size in BYTES.values())
+        )
+    lines += [f"{name:22}{'absent':>16}" for name in summary["absent"]]
+    return "\n".join(lines)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.2f} MiB"
