@@ -219,7 +219,7 @@ def installed_ranks() -> Path | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Our tokenizer against tiktoken on the true Qwen ranks.")
     parser.add_argument(
         "--ranks", type=Path, help="rank file (default: the one in the installed dashscope package)"
     )
