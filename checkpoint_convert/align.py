@@ -31,7 +31,9 @@ def rules(config: QFormerConfig) -> list[Rule]:
     return out
 
 
-def config_from_released(released: Mapping[str, Any] | None, input_width: int, width: int, stage: Stage) -> QFormerConfig:
+def config_from_released(
+    released: Mapping[str, Any] | None, input_width: int, width: int, stage: Stage
+) -> QFormerConfig:
     """From ``gen_image_condition_refiner_config``; widths are those of the backbone and of the output."""
     given = dict(released or {})
     defaults = QFormerConfig(input_width, width, stage)

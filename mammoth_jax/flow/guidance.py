@@ -46,6 +46,8 @@ def guided_steps(
     """
     low, high = cfg_range
     if not 0 <= low <= high <= 1:
-        raise InputError(f"cfg_range {low},{high} must be two fractions of the steps in order, such as 0,1 or 0.3,1")
+        raise InputError(
+            f"cfg_range {low},{high} must be two fractions of the steps in order, such as 0,1 or 0.3,1"
+        )
     inside = np.array([low <= i / num_steps <= high for i in range(num_steps)], bool)
     return np.logical_and.accumulate(inside) if faults.sticky_guidance else inside

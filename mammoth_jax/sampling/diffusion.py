@@ -46,7 +46,9 @@ def initial_noise(seeds: Int[Array, " b"], num_tokens: int, patch_values: int) -
     def token(key: Array, index: Array) -> Array:
         return jax.random.normal(jax.random.fold_in(key, index), (patch_values,))
 
-    return jax.vmap(lambda key: jax.vmap(lambda i: token(key, i))(jnp.arange(num_tokens)))(row_keys(seeds, "diffusion/noise"))
+    return jax.vmap(lambda key: jax.vmap(lambda i: token(key, i))(jnp.arange(num_tokens)))(
+        row_keys(seeds, "diffusion/noise")
+    )
 
 
 def diffuse(
@@ -74,16 +76,16 @@ def diffuse(
     Args:
       dit, refiner: the network; it runs in the dtype of its weights, the latents stay float32.
       positive: what to draw, one row a picture.
-      negative: the condition of the unconditional branches; its text length may differ. Not read if ``guidance`` is ``never``.
+      negative: the condition of the unconditional branches; its text length may differ. Not read if never guided.
       noise: latents at time 0.
       sizes: rows and columns of tokens of each picture; tokens past their product are padding.
-      times: ascending from 0 to 1, one column a row of the batch (``flow.schedules.inference_times``).
-      guidance: whether steps are guided never, always, or as ``guided`` says; outside its range the extra branches are not
-        computed.
-      guided: one flag a step (``flow.guidance.guided_steps``), read if ``guidance`` is ``ranged``.
+      times: ascending from 0 to 1, a column for each row of the batch (``flow.schedules.inference_times``).
+      guidance: whether steps are guided never, always, or as ``guided`` says; the extra branches of an unguided step
+        are not computed.
+      guided: a flag for each step (``flow.guidance.guided_steps``), read if ``guidance`` is ``ranged``.
       text_guidance: each row's scale; a row at 1 or below is not guided.
-      image_guidance: each row's scale towards the references; ``None`` guides by text alone, whose unconditional branch sees
-        no references.
+      image_guidance: each row's scale towards the references; without it guidance is by text alone, and its
+        unconditional branch sees no references.
       references: latents of pictures to condition on.
 
     Raises:
@@ -101,7 +103,14 @@ def diffuse(
         negative_context = encode_condition(dit, refiner, negative, faults=faults)
         with_images = references is not None and image_guidance is not None
         branched = _branched_velocity(
-            dit, context, negative_context, sizes, references, text_guidance, image_guidance if with_images else None, faults
+            dit,
+            context,
+            negative_context,
+            sizes,
+            references,
+            text_guidance,
+            image_guidance if with_images else None,
+            faults,
         )
     flags = jnp.full((times.shape[0] - 1,), guidance == "always")
     if guidance == "ranged":
@@ -144,7 +153,10 @@ def _branched_velocity(
     image_scale: Float[Array, " b"] | None,
     faults: ReleaseFaults,
 ) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """The guided velocity, and a one to count its evaluations by; branches are conditional, (references with negative text,) unconditional."""
+    """The guided velocity, and a one to count its evaluations by.
+
+    Branches of a row, in order: conditional; negative text with references (three branches only); negative text alone.
+    """
     num_branches = 2 if image_scale is None else 3
     contexts = _interleave(_same_length([positive, *[negative] * (num_branches - 1)]))
     branch_references = None

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from checkpoint_convert import align, dit as table
+from checkpoint_convert import align
+from checkpoint_convert import dit as table
 from checkpoint_convert.load import load_arrays, released_tensors
 from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
 from mammoth_jax.core.parameters import abstract
@@ -72,17 +73,19 @@ def _below(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarr
 
 
 class Batch:
-    """Samples of any sizes and lengths as one batch of our model, its results, and views of them in the release's layout."""
+    """Samples of any sizes and lengths as one batch of ours, and its results in the release's layout."""
 
-    def __init__(self, dit: DiT, refiner: QFormer | None, samples: Sequence[Sample], faults: ReleaseFaults = NO_FAULTS):
+    def __init__(
+        self, dit: DiT, refiner: QFormer | None, samples: Sequence[Sample], faults: ReleaseFaults = NO_FAULTS
+    ):
         self.config, self.samples = dit.config, samples
         patch = dit.config.patch_size
-        images = None if samples[0].image is None else _padded([s.image for s in samples])
+        has_images = samples[0].image is not None
         self.condition = Condition(
-            _padded([s.text for s in samples]),
-            _padded([s.text_mask for s in samples]),
-            images,
-            None if images is None else _padded([s.image_mask for s in samples]),
+            jnp.asarray(_padded([s.text for s in samples])),
+            jnp.asarray(_padded([s.text_mask for s in samples])),
+            jnp.asarray(_padded([s.image for s in samples])) if has_images else None,
+            jnp.asarray(_padded([s.image_mask for s in samples])) if has_images else None,
         )
         self.sizes = np.array([_grid(s.latent, patch) for s in samples], np.int32)
         self.references = _references([s.references for s in samples], patch)
@@ -94,11 +97,15 @@ class Batch:
     def velocity(self, row: int) -> np.ndarray:
         """``[c, rows, cols]`` of one sample."""
         rows, cols = self.sizes[row]
-        return np.asarray(unpatchify(self.out["velocity"][row][None], rows, cols, self.config.patch_size))[0].transpose(2, 0, 1)
+        return _latent(self.out["velocity"][row], rows, cols, self.config.patch_size)
 
     def variant(self, rows: Sequence[int], name: str = "") -> dict[str, Any]:
         """Every quantity of the samples ``rows``, as a batch of the release records it, names prefixed."""
-        out = {key: value[list(rows)] for key, value in self.out.items() if value is not None and not key.endswith("blocks")}
+        out = {
+            key: value[list(rows)]
+            for key, value in self.out.items()
+            if value is not None and not key.endswith("blocks")
+        }
         mask, context_mask = out["mask"], out["context_mask"]
         lengths, context_lengths = mask.sum(1), context_mask.sum(1)
         cos, sin = (np.repeat(out[key], 2, axis=-1) for key in ("cos", "sin"))
@@ -125,7 +132,9 @@ class Batch:
             results[f"rope.{stream}.sin"] = _compact(sin, valid, width.get(stream))
         last = self.config.num_refiner_layers - 1
         kept = np.r_[0:text_length, padded_text : context_mask.shape[1]]
-        results[f"hidden.context_refiner.{last}"] = (out["context"] * out["embedded_mask"][..., None])[:, kept]
+        results[f"hidden.context_refiner.{last}"] = (out["context"] * out["embedded_mask"][..., None])[
+            :, kept
+        ]
         blocks = self.out["noise_blocks"][:, list(rows)]
         for layer in range(len(blocks)):
             results[f"hidden.noise_refiner.{layer}"] = _compact(blocks[layer], mask[:, noise])
@@ -194,7 +203,12 @@ def _grid(latent: np.ndarray, patch: int) -> tuple[int, int]:
 
 def _tokens(latent: np.ndarray, patch: int) -> np.ndarray:
     """``[n, p]`` from ``[c, rows, cols]``."""
-    return np.asarray(patchify(latent.transpose(1, 2, 0)[None], patch))[0]
+    return np.asarray(patchify(jnp.asarray(latent.transpose(1, 2, 0)[None]), patch))[0]
+
+
+def _latent(tokens: np.ndarray, rows: int, cols: int, patch: int) -> np.ndarray:
+    """``[c, rows, cols]`` from ``[n, p]``."""
+    return np.asarray(unpatchify(jnp.asarray(tokens[None]), int(rows), int(cols), patch))[0].transpose(2, 0, 1)
 
 
 def _padded(arrays: Sequence[Any]) -> np.ndarray:
@@ -227,12 +241,15 @@ def _references(latents: Sequence[Sequence[np.ndarray]], patch: int) -> Referenc
         for j, x in enumerate(row):
             patches[i, j, : len(x)] = x
             sizes[i, j] = _grid(latents[i][j], patch)
-    return References(patches, sizes)  # type: ignore[arg-type]
+    return References(jnp.asarray(patches), jnp.asarray(sizes))
 
 
 def _recorded_references(inputs: Mapping[str, np.ndarray], row: int) -> tuple[np.ndarray, ...]:
     prefix = f"ref_image_hidden_states_{row}_"
-    return tuple(inputs[name] for name in sorted((n for n in inputs if n.startswith(prefix)), key=lambda n: int(n[len(prefix) :])))
+    return tuple(
+        inputs[name]
+        for name in sorted((n for n in inputs if n.startswith(prefix)), key=lambda n: int(n[len(prefix) :]))
+    )
 
 
 def _select(case: Case, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +262,12 @@ def run_dit_text(case: Case) -> dict[str, Any]:
     data = case.inputs
     rows = range(len(data["timestep"]))
     samples = [
-        Sample(*(data[key][i] for key in ("hidden_states", "timestep", "text_hidden_states", "text_attention_mask")))
+        Sample(
+            *(
+                data[key][i]
+                for key in ("hidden_states", "timestep", "text_hidden_states", "text_attention_mask")
+            )
+        )
         for i in rows
     ]
     batch = Batch(dit, None, samples)
@@ -281,7 +303,7 @@ def run_dit_text_image(case: Case) -> dict[str, Any]:
 
 
 def run_dit_ref(case: Case) -> dict[str, Any]:
-    """References of different sizes and numbers, targets of different sizes; ``none`` drops the last sample's references."""
+    """References and targets of different sizes; the variant ``none`` drops the last sample's references."""
     dit, _ = load_models(case)
     data = case.inputs
     rows = range(len(data["timestep"]))
@@ -308,10 +330,16 @@ def run_dit_q25(case: Case) -> dict[str, Any]:
     data = case.inputs
     keys = ("hidden_states", "timestep", "text_condition", "text_mask", "image_condition", "image_mask")
     rows = range(len(data["timestep"]))
-    samples = [Sample(*(data[key][i] for key in keys), references=(data["ref_latent"],) if i == 0 else ()) for i in rows]
+    samples = [
+        Sample(*(data[key][i] for key in keys), references=(data["ref_latent"],) if i == 0 else ())
+        for i in rows
+    ]
     right, faulty = Batch(dit, refiner, samples), Batch(dit, refiner, samples, PADDED)
     results = {f"solo_{i}.velocity": right.velocity(i)[None] for i in rows}
-    results |= {"refined": right.out["queries"], "velocity_batch": np.stack([faulty.velocity(i) for i in rows])}
+    results |= {
+        "refined": right.out["queries"],
+        "velocity_batch": np.stack([faulty.velocity(i) for i in rows]),
+    }
     return _select(case, results)
 
 
@@ -322,7 +350,7 @@ def run_dit_grads(case: Case) -> dict[str, Any]:
     data, patch = case.inputs, dit.config.patch_size
     rows = range(len(data["t"]))
     keys = ("text_hidden_states", "text_attention_mask", "ar_image_hidden_states", "ar_image_attention_mask")
-    condition = Condition(*(data[key] for key in keys))  # type: ignore[arg-type]
+    condition = Condition(*(jnp.asarray(data[key]) for key in keys))
     references = _references([_recorded_references(data, i) for i in rows], patch)
     noise, target_data = (np.stack([_tokens(data[key][i], patch) for i in rows]) for key in ("x0", "x1"))
     sizes = np.array([_grid(data["x1"][i], patch) for i in rows], np.int32)
@@ -342,10 +370,12 @@ def run_dit_grads(case: Case) -> dict[str, Any]:
     (loss, aux), (dit_grads, refiner_grads) = step((dit, refiner), noise, target_data, data["t"])
     results: dict[str, Any] = {"loss": np.asarray(loss)[None], "task_loss": aux["task_loss"]}
     for name in ("xt", "ut", "pred"):
-        pictures = [unpatchify(aux[name][i : i + 1], *sizes[i], patch) for i in rows]
-        results[name] = np.concatenate([np.asarray(p).transpose(0, 3, 1, 2) for p in pictures])
+        tokens = np.asarray(aux[name])
+        results[name] = np.stack([_latent(tokens[i], *sizes[i], patch) for i in rows])
     wanted = [name.removeprefix("grad.") for name in case.entry["outputs"] if name.startswith("grad.")]
-    inside = [name.removeprefix(table.IMAGE_EMBEDDER) for name in wanted if name.startswith(table.IMAGE_EMBEDDER)]
+    inside = [
+        name.removeprefix(table.IMAGE_EMBEDDER) for name in wanted if name.startswith(table.IMAGE_EMBEDDER)
+    ]
     outside = [name for name in wanted if not name.startswith(table.IMAGE_EMBEDDER)]
     grads = released_tensors(dit_grads, table.rules(dit.config), outside)
     for name, grad in released_tensors(refiner_grads, align.rules(refiner.config), inside).items():

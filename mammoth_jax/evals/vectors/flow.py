@@ -9,7 +9,14 @@ import numpy as np
 
 from mammoth_jax.evals.vectors.case import Case, Runner
 from mammoth_jax.flow.path import interpolate, velocity_target
-from mammoth_jax.flow.schedules import ExponentialShift, NoShift, ResolutionShift, TimeShift, inference_times, uniform_times
+from mammoth_jax.flow.schedules import (
+    ExponentialShift,
+    NoShift,
+    ResolutionShift,
+    TimeShift,
+    inference_times,
+    uniform_times,
+)
 from mammoth_jax.flow.solvers import Euler
 from mammoth_jax.flow.time_sampling import LogisticNormal
 
@@ -29,9 +36,10 @@ def run_schedule(case: Case) -> dict[str, Any]:
         "no_shift": NoShift(),
     }
     maps: dict[str, TimeShift] = {"v1": ExponentialShift(), "v2": ResolutionShift()}
+    noise, picture = jnp.asarray(data["x0"]), jnp.asarray(data["x1"])
     results: dict[str, Any] = {
-        "plan.xt": interpolate(data["x0"], data["x1"], data["t"]),  # type: ignore[arg-type]
-        "plan.ut": velocity_target(data["x0"], data["x1"]),  # type: ignore[arg-type]
+        "plan.xt": interpolate(noise, picture, jnp.asarray(data["t"])),
+        "plan.ut": velocity_target(noise, picture),
     }
     for name in case.entry["outputs"]:
         if match := re.fullmatch(r"n(\d+)\.tokens_(\w+)\.(timesteps|step_last|step_at_(\d+))", name):

@@ -40,7 +40,9 @@ class QFormerConfig:
 
     def __post_init__(self) -> None:
         if self.stage == "llm" and self.width != self.input_width:
-            raise ValueError(f"a Q-Former at stage 'llm' keeps the width: {self.width=} differs from {self.input_width=}")
+            raise ValueError(
+                f"a Q-Former at stage 'llm' keeps the width: {self.width=} differs from {self.input_width=}"
+            )
         if min(self.num_queries, self.num_layers) < 1:
             raise ValueError(f"{self.num_queries=} and {self.num_layers=} must be positive")
 

@@ -29,7 +29,9 @@ class PackedAttention(nnx.Module):
         e = width // heads
         axes = ("embed", (None, "heads", None))
         self.packed = Linear(width, (3, heads, e), axes=axes, bias=True, rngs=rngs, init=xavier_uniform())
-        self.out = Linear((heads, e), width, axes=(("heads", None), "embed"), bias=True, rngs=rngs, init=fan_in_uniform)
+        self.out = Linear(
+            (heads, e), width, axes=(("heads", None), "embed"), bias=True, rngs=rngs, init=fan_in_uniform
+        )
 
     def _project(self, x: Float[Array, "b s d"], first: int, last: int) -> Float[Array, "b s n h e"]:
         kernel, bias = self.packed.kernel[...][:, first:last], self.packed.bias[...][first:last]  # type: ignore[index]
@@ -43,7 +45,11 @@ class PackedAttention(nnx.Module):
         key_value = self._project(source, 1, 3)
         segments = jnp.ones(x.shape[:2], jnp.int32)
         out = attention(
-            query, key_value[:, :, 0], key_value[:, :, 1], query_segments=segments, key_segments=mask.astype(jnp.int32)
+            query,
+            key_value[:, :, 0],
+            key_value[:, :, 1],
+            query_segments=segments,
+            key_segments=mask.astype(jnp.int32),
         )
         return self.out(out)
 

@@ -38,7 +38,9 @@ class Attention(nnx.Module):
         self.query_norm = RMSNorm(e, eps=QK_NORM_EPS, rngs=rngs)
         self.key_norm = RMSNorm(e, eps=QK_NORM_EPS, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"]) -> Float[Array, "b s d"]:
+    def __call__(
+        self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"]
+    ) -> Float[Array, "b s d"]:
         """Positions of segment 0 are padding: no keys, and their output is 0."""
         query = rotate_interleaved(self.query_norm(self.query(x)), *rope)
         key = rotate_interleaved(self.key_norm(self.key(x)), *rope)
@@ -84,7 +86,9 @@ class ModulatedBlock(nnx.Module):
         self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"], time: Float[Array, "b time"]
     ) -> Float[Array, "b s d"]:
         modulation = self.modulation(jax.nn.silu(time.astype(jnp.float32)))
-        attention_scale, attention_gate, ffn_scale, ffn_gate = jnp.split(modulation, 4, axis=1)  # each [b, 1, d]
+        attention_scale, attention_gate, ffn_scale, ffn_gate = jnp.split(
+            modulation, 4, axis=1
+        )  # each [b, 1, d]
         branch = self.attention(_scaled(self.attention_norm, x, attention_scale), rope, segments)
         x = x + _gated(self.attention_out_norm, branch, attention_gate)
         branch = self.ffn(_scaled(self.ffn_norm, x, ffn_scale))

@@ -35,7 +35,9 @@ class DiTConfig:
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_heads or self.hidden_size // self.num_heads != sum(self.axes_dim_rope):
-            raise ValueError(f"{self.axes_dim_rope=} must add up to hidden_size / num_heads = {self.hidden_size}/{self.num_heads}")
+            raise ValueError(
+                f"{self.axes_dim_rope=} must add up to hidden_size / num_heads = {self.hidden_size}/{self.num_heads}"
+            )
         if any(dim % 2 for dim in self.axes_dim_rope):
             raise ValueError(f"{self.axes_dim_rope=} must be even: rope rotates pairs")
         if self.num_heads % self.num_kv_heads:

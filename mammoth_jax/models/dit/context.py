@@ -7,9 +7,9 @@ from mammoth_jax.core.types import Array, Bool, Float
 from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.dit.block import run_blocks
-from mammoth_jax.models.dit.transformer import Context, DiT
 from mammoth_jax.models.dit.positions import condition_positions, rope_factors
 from mammoth_jax.models.dit.release_context import refine_padded
+from mammoth_jax.models.dit.transformer import Context, DiT
 
 
 def encode_condition(

@@ -12,7 +12,9 @@ from mammoth_jax.layers.norm import RMSNorm
 SINUSOID_WIDTH = 256
 
 
-def time_sinusoid(time: Float[Array, " b"], scale: float, width: int = SINUSOID_WIDTH) -> Float[Array, "b width"]:
+def time_sinusoid(
+    time: Float[Array, " b"], scale: float, width: int = SINUSOID_WIDTH
+) -> Float[Array, "b width"]:
     """``[cos | sin]`` of ``scale * time`` at frequencies ``10000 ** (-i / half)``, in float32."""
     half = width // 2
     frequency = jnp.asarray(10000.0 ** (-np.arange(half, dtype=np.float64) / half), jnp.float32)

@@ -1,4 +1,4 @@
-"""The release's faulty handling of unequal text lengths, kept apart and off by default (``ReleaseFaults.padded_context``).
+"""The release's faulty handling of unequal text lengths (``ReleaseFaults.padded_context``), kept apart.
 
 The release concatenates ``[padded text | queries]`` and later takes the first ``n_text + n_query`` *rows* as the
 condition: for a text shorter than the batch's longest, padding rows enter the sequence and the last queries are lost.
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from mammoth_jax.core.types import Array, Bool, Float
 from mammoth_jax.models.dit.block import run_blocks
-from mammoth_jax.models.dit.transformer import Context, DiT
 from mammoth_jax.models.dit.positions import condition_positions, rope_factors, select_rope
+from mammoth_jax.models.dit.transformer import Context, DiT
 
 
 def refine_padded(dit: DiT, tokens: Float[Array, "b c d"], mask: Bool[Array, "b c"]) -> Context:

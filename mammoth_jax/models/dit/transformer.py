@@ -20,7 +20,12 @@ from mammoth_jax.layers.stack import stack_layers
 from mammoth_jax.models.dit.block import ModulatedBlock, PlainBlock, run_blocks
 from mammoth_jax.models.dit.config import DiTConfig
 from mammoth_jax.models.dit.embeddings import CaptionEmbedding, TimeEmbedding
-from mammoth_jax.models.dit.positions import condition_positions, picture_positions, reference_offsets, rope_factors
+from mammoth_jax.models.dit.positions import (
+    condition_positions,
+    picture_positions,
+    reference_offsets,
+    rope_factors,
+)
 from mammoth_jax.ops.norm import layer_norm
 
 
@@ -54,12 +59,12 @@ class Trace:
     Block outputs have a leading layer axis and are ``None`` unless asked for.
     """
 
-    velocity: Float[Array, "b n p"]
+    velocity: Float[Array, "b n out"]
     time: Float[Array, "b time"]
     positions: Int[Array, "b s 3"]
     mask: Bool[Array, "b s"]
-    noise_blocks: Float[Array, "l b n d"] | None
-    reference_blocks: Float[Array, "l br m d"] | None
+    noise_blocks: Float[Array, "refiners b n d"] | None
+    reference_blocks: Float[Array, "refiners br m d"] | None
     joint_blocks: Float[Array, "l b s d"] | None
 
 
@@ -88,7 +93,9 @@ class DiT(nnx.Module):
         axes = ("embed", "mlp")
         self.patch_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
         self.reference_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
-        self.reference_index = param(rngs, (config.max_references, d), (None, "embed"), nnx.initializers.normal(0.02))
+        self.reference_index = param(
+            rngs, (config.max_references, d), (None, "embed"), nnx.initializers.normal(0.02)
+        )
         self.time = TimeEmbedding(config.time_width, config.timestep_scale, rngs=rngs)
         self.caption = CaptionEmbedding(config.condition_width, d, rngs=rngs)
         refiners = config.num_refiner_layers
@@ -112,7 +119,7 @@ class DiT(nnx.Module):
         references: References | None = None,
         *,
         faults: ReleaseFaults = NO_FAULTS,
-    ) -> Float[Array, "b n p"]:
+    ) -> Float[Array, "b n out"]:
         """Velocity (data minus noise) in float32.
 
         Args:
@@ -181,14 +188,21 @@ class DiT(nnx.Module):
         collect: bool,
     ) -> tuple[Float[Array, "b rm d"], Float[Array, "l br m d"] | None]:
         """Each reference alone, after its index embedding, with its row's time."""
-        b, r, m, p = references.patches.shape
+        b, r, m, _ = references.patches.shape
         if r > self.config.max_references:
-            raise InputError(f"{r} reference pictures: the model has embeddings for {self.config.max_references}; give fewer")
+            raise InputError(
+                f"{r} reference pictures: the model has embeddings for {self.config.max_references}; give fewer"
+            )
         x = self.reference_embed(references.patches.astype(self.dtype))
         x = x + self.reference_index[...][:r, None].astype(self.dtype)
         rope = self._rope(positions.reshape(b * r, m, 3))
         segments = valid.reshape(b * r, m).astype(jnp.int32)
         x, blocks = run_blocks(
-            self.reference_refiner, x.reshape(b * r, m, -1), rope, segments, jnp.repeat(time, r, axis=0), collect=collect
+            self.reference_refiner,
+            x.reshape(b * r, m, -1),
+            rope,
+            segments,
+            jnp.repeat(time, r, axis=0),
+            collect=collect,
         )
         return x.reshape(b, r * m, -1), blocks
