@@ -9,23 +9,35 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from mammoth_jax.core.initializers import ZEROS, Initializer, generator
 from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
-from mammoth_jax.core.types import Array
 
-Initializer = Callable[[Array, Sequence[int], Any], Array]
 M = TypeVar("M", bound=nnx.Module)
 
 
 def param(
-    rngs: nnx.Rngs, shape: Sequence[int], axes: Sequence[str | None], init: Initializer = nnx.initializers.zeros_init()
+    rngs: nnx.Rngs,
+    shape: Sequence[int],
+    axes: Sequence[str | None],
+    init: Initializer = ZEROS,
+    fans: tuple[int, int] = (1, 1),
 ) -> nnx.Param:
-    """A float32 parameter with one logical axis name a dimension (see ``core/sharding.py``)."""
+    """Declares a float32 parameter with one logical axis name a dimension (see ``core/sharding.py``).
+
+    Building a module only declares its parameters, as zeros; :func:`initialize` or a checkpoint fills them.
+    """
     if len(shape) != len(axes):
         raise ValueError(f"{shape=} and {axes=} differ in length")
-    return nnx.Param(init(rngs.params(), tuple(shape), jnp.float32), axes=tuple(axes))
+    return nnx.Param(jnp.zeros(tuple(shape), jnp.float32), axes=tuple(axes), init=init, fans=fans)
+
+
+def initial_value(name: str, parameter: nnx.Param, seed: int) -> np.ndarray:
+    """The start value of a declared parameter, float32 on the host."""
+    return parameter.init(generator(seed, name), parameter.shape, parameter.fans)
 
 
 def named_parameters(module: nnx.Module) -> dict[str, nnx.Param]:
@@ -71,10 +83,14 @@ def shardings(module: M, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> M:
 def initialize(
     build: Callable[[nnx.Rngs], M], seed: int, mesh: Mesh, dtype: Any = jnp.float32, rules: ShardingRules = DEFAULT_RULES
 ) -> M:
-    """Random weights made directly in their shards: no device ever holds the whole module."""
-    out = shardings(abstract(build, dtype), mesh, rules)
-    make = jax.jit(lambda key: cast(build(nnx.Rngs(params=key)), dtype), out_shardings=out)
-    return make(jax.random.key(seed))
+    """Random weights, one array at a time directly into its shards: no device holds more than its part."""
+    module = abstract(build)
+    values = {}
+    for name, parameter in named_parameters(module).items():
+        array = initial_value(name, parameter, seed).astype(dtype)
+        sharding = named_sharding(mesh, parameter.axes, parameter.shape, rules)
+        values[name] = jax.make_array_from_callback(array.shape, sharding, lambda index, x=array: x[index])
+    return with_parameters(module, values)
 
 
 def cast(module: M, dtype: Any) -> M:

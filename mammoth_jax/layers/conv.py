@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from mammoth_jax.core.initializers import FanInUniform
 from mammoth_jax.core.parameters import param
 from mammoth_jax.core.types import Array, Float
 
@@ -25,8 +26,9 @@ class Conv2d(nnx.Module):
         half = (size - 1) // 2
         self.stride = stride
         self.padding = padding if padding is not None else ((half, half), (half, half))
-        init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        self.kernel = param(rngs, (size, size, inputs, outputs), (None, None, None, "channels"), init)
+        fans = (size * size * inputs, size * size * outputs)
+        axes = (None, None, None, "channels")
+        self.kernel = param(rngs, (size, size, inputs, outputs), axes, FanInUniform(), fans)
         self.bias = param(rngs, (outputs,), (None,))
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c2"]:

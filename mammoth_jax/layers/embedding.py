@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
+from mammoth_jax.core.initializers import Normal
 from mammoth_jax.core.parameters import param
 from mammoth_jax.core.types import Array, Float, Int
 
@@ -11,7 +12,7 @@ class Embedding(nnx.Module):
     """A table ``[rows, width]``."""
 
     def __init__(self, rows: int, width: int, *, rngs: nnx.Rngs):
-        self.table = param(rngs, (rows, width), ("vocab", "embed"), nnx.initializers.normal(0.02))
+        self.table = param(rngs, (rows, width), ("vocab", "embed"), Normal(0.02))
 
     def __call__(self, ids: Int[Array, "..."], dtype: jnp.dtype | None = None) -> Float[Array, "... d"]:
         """Rows ``ids`` (clipped into the table), in ``dtype`` or the table's own."""

@@ -7,15 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mammoth_jax.core.parameters import Initializer, param
+from mammoth_jax.core.initializers import Initializer, Normal
+from mammoth_jax.core.parameters import param
 from mammoth_jax.core.types import Array, Float
 
 Size = int | Sequence[int]
 Names = str | None | Sequence[str | None]
-
-xavier_uniform = nnx.initializers.xavier_uniform
-normal = nnx.initializers.normal
-zeros = nnx.initializers.zeros_init()
 
 
 def _tuple(value, kind) -> tuple:
@@ -36,18 +33,13 @@ class Linear(nnx.Module):
         axes: tuple[Names, Names],
         bias: bool = False,
         rngs: nnx.Rngs,
-        init: Initializer | None = None,
+        init: Initializer = Normal(0.02),
     ):
         in_shape, out_shape = _tuple(inputs, int), _tuple(outputs, int)
         in_axes, out_axes = _tuple(axes[0], str), _tuple(axes[1], str)
         self.num_inputs = len(in_shape)
-        flat = init or normal(0.02)
-        size = (math.prod(in_shape), math.prod(out_shape))
-
-        def shaped(key, shape, dtype):
-            return flat(key, size, dtype).reshape(shape)
-
-        self.kernel = param(rngs, (*in_shape, *out_shape), (*in_axes, *out_axes), shaped)
+        fans = (math.prod(in_shape), math.prod(out_shape))
+        self.kernel = param(rngs, (*in_shape, *out_shape), (*in_axes, *out_axes), init, fans)
         self.bias = param(rngs, out_shape, out_axes) if bias else None
 
     def __call__(self, x: Float[Array, "..."], *, out_dtype: jnp.dtype | None = None) -> Float[Array, "..."]:

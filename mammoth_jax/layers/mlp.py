@@ -6,9 +6,21 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mammoth_jax.core.parameters import Initializer
+from mammoth_jax.core.initializers import Initializer, Normal
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.layers.linear import Linear
+
+Activation = Callable[[Array], Array]
+
+
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The exact GELU."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The tanh approximation of GELU."""
+    return jax.nn.gelu(x, approximate=True)
 
 
 class SwiGLU(nnx.Module):
@@ -21,7 +33,7 @@ class SwiGLU(nnx.Module):
         *,
         bias: bool = False,
         rngs: nnx.Rngs,
-        init: Initializer | None = None,
+        init: Initializer = Normal(0.02),
     ):
         self.gate = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, rngs=rngs, init=init)
         self.up = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, rngs=rngs, init=init)
@@ -33,10 +45,10 @@ class SwiGLU(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """``fc2(activation(fc1(x)))`` with biases."""
+    """``fc2(activation(fc1(x)))`` with biases; ``activation`` is a module-level function, so that equal modules are equal."""
 
     def __init__(
-        self, width: int, hidden: int, out: int, *, activation: Callable[[Array], Array], rngs: nnx.Rngs
+        self, width: int, hidden: int, out: int, *, activation: Activation, rngs: nnx.Rngs
     ):
         self.activation = activation
         self.fc1 = Linear(width, hidden, axes=("embed", "mlp"), bias=True, rngs=rngs)

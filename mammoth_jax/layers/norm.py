@@ -2,11 +2,10 @@
 
 from flax import nnx
 
+from mammoth_jax.core.initializers import ONES
 from mammoth_jax.core.parameters import param
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.ops import norm as ops
-
-ones = nnx.initializers.ones_init()
 
 
 class RMSNorm(nnx.Module):
@@ -14,7 +13,7 @@ class RMSNorm(nnx.Module):
 
     def __init__(self, width: int, *, eps: float, rngs: nnx.Rngs):
         self.eps = eps
-        self.scale = param(rngs, (width,), (None,), ones)
+        self.scale = param(rngs, (width,), (None,), ONES)
 
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         return ops.rms_norm(x, self.scale[...], self.eps)
@@ -25,7 +24,7 @@ class LayerNorm(nnx.Module):
 
     def __init__(self, width: int, *, eps: float, rngs: nnx.Rngs):
         self.eps = eps
-        self.scale = param(rngs, (width,), (None,), ones)
+        self.scale = param(rngs, (width,), (None,), ONES)
         self.bias = param(rngs, (width,), (None,))
 
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
@@ -38,7 +37,7 @@ class GroupNorm(nnx.Module):
     def __init__(self, num_groups: int, channels: int, *, eps: float, rngs: nnx.Rngs):
         self.num_groups = num_groups
         self.eps = eps
-        self.scale = param(rngs, (channels,), (None,), ones)
+        self.scale = param(rngs, (channels,), (None,), ONES)
         self.bias = param(rngs, (channels,), (None,))
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c"]:

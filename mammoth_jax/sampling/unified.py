@@ -11,13 +11,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
 from mammoth_jax.core.sharding import constrain
-from mammoth_jax.core.types import Array, Float, Int, UInt8
+from mammoth_jax.core.types import Array, Bool, Float, Int, UInt8
+from mammoth_jax.flow.solvers import Solver
+from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.conditions import Condition, ConditionMode, build_condition
+from mammoth_jax.models.dit.transformer import DiT
 from mammoth_jax.models.mammothtok.model import MammothTok, to_uint8
-from mammoth_jax.models.vae.model import VAE, postprocess
 from mammoth_jax.models.vae.config import Tiling
+from mammoth_jax.models.vae.model import VAE, postprocess
 from mammoth_jax.ops.patchify import unpatchify
 from mammoth_jax.sampling.decode import (
     DecodedSequence,
@@ -30,6 +34,7 @@ from mammoth_jax.sampling.decode import (
     prefill,
     start,
 )
+from mammoth_jax.sampling.diffusion import DiffusionResult, Guidance, diffuse, initial_noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Drawing:
 
     tokens: Int[Array, "r n"]
     positive: Condition
+    negative: Condition | None
 
 
 def encode_prompts(decoder: Decoder, ids: Int[Array, "p s"], lengths: Int[Array, " p"], plan: DecodePlan) -> Prefill:
@@ -61,6 +67,7 @@ def draw_tokens(
     prompts: Prefill,
     requests: Requests,
     answer_start: Int[Array, " p"],
+    negative_rows: Int[Array, " r"] | None,
     *,
     plan: DecodePlan,
     conditions: ConditionPlan,
@@ -70,17 +77,22 @@ def draw_tokens(
     """Program 2: the visual tokens of every row, from the first to the image-end, and their condition features."""
     state = start(decoder, prompts, requests, max_tokens, plan, guided=guided)
     state = decode_chunk(decoder, state, max_tokens, plan)
-    return finish(prompts, state, answer_start, conditions)
+    return finish(prompts, state, answer_start, negative_rows, conditions)
 
 
 def finish(
-    prompts: Prefill, state: DecodeState, answer_start: Int[Array, " p"], conditions: ConditionPlan
+    prompts: Prefill,
+    state: DecodeState,
+    answer_start: Int[Array, " p"],
+    negative_rows: Int[Array, " r"] | None,
+    conditions: ConditionPlan,
 ) -> Drawing:
-    """Tokens and condition of finished rows."""
+    """Tokens and conditions of finished rows."""
     sequence = decoded_sequence(prompts, state, answer_start)
     width = state.tokens.shape[1]
     condition = _select(sequence, conditions, prompts.ids.shape[1] + width * conditions.with_answer_text, width + 2)
-    return Drawing(state.tokens, condition)
+    negative = None if negative_rows is None else negative_condition(prompts, negative_rows)
+    return Drawing(state.tokens, condition, negative)
 
 
 def text_condition(
@@ -129,7 +141,7 @@ def develop(
     """Program 4: latents of the rows of one size (``grid`` patches) to pictures; also returns them as a grid."""
     own = latents[rows, : grid[0] * grid[1]]
     grids = unpatchify(own, grid[0], grid[1], patch_size)
-    return postprocess(vae.decode(grids, tiling)), grids
+    return postprocess(vae.decode(vae.unscale_latents(grids), tiling, dtype=vae.decoder.conv_in.kernel.dtype)), grids
 
 
 def develop_tokens(
@@ -143,3 +155,54 @@ def develop_tokens(
     """Visual tokens of the rows of one grid to pictures, by MammothTok's own decoder."""
     lines = tokens[rows, : grid[0] * (grid[1] + 1)].reshape(rows.shape[0], grid[0], grid[1] + 1)
     return to_uint8(mammothtok.decode(lines[:, :, :-1] - visual_start))
+
+
+def read_prompts(
+    prompts: Prefill,
+    rows: Int[Array, " r"],
+    answer_start: Int[Array, " p"],
+    negative_rows: Int[Array, " r"] | None,
+    conditions: ConditionPlan,
+) -> tuple[Condition, Condition | None]:
+    """Conditions without visual tokens (diffusion from text features alone)."""
+    positive = text_condition(prompts, rows, answer_start, conditions)
+    return positive, None if negative_rows is None else negative_condition(prompts, negative_rows)
+
+
+def paint(
+    dit: DiT,
+    refiner: QFormer | None,
+    positive: Condition,
+    negative: Condition | None,
+    start: Float[Array, "b n p"] | Int[Array, " b"],
+    sizes: Int[Array, "b 2"],
+    times: Float[Array, "times b"],
+    guided: Bool[Array, " steps"],
+    text_guidance: Float[Array, " b"],
+    *,
+    num_tokens: int,
+    solver: Solver,
+    guidance: Guidance,
+    faults: ReleaseFaults = NO_FAULTS,
+    trace: bool = False,
+) -> DiffusionResult:
+    """Program 3: all steps of all rows, whatever their sizes; ``start`` is the noise, or the seeds to draw it from."""
+    if start.ndim == 1:
+        noise = initial_noise(start, num_tokens, dit.config.patch_values)
+    else:
+        noise = start
+    return diffuse(
+        dit,
+        refiner,
+        positive,
+        negative,
+        constrain(noise, "batch", None, None),
+        sizes,
+        times,
+        solver=solver,
+        guidance=guidance,
+        guided=guided,
+        text_guidance=text_guidance,
+        faults=faults,
+        trace=trace,
+    )

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mammoth_jax.core.initializers import FanInUniform, Normal, XavierUniform
 from mammoth_jax.core.parameters import param
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Bool, Float
-from mammoth_jax.layers.linear import Linear, xavier_uniform
+from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.stack import scan_layers, stack_layers
@@ -19,7 +20,6 @@ from mammoth_jax.models.align.config import QFormerConfig
 from mammoth_jax.ops.attention import attention
 
 # The initialisation that the release's framework gives a linear layer: uniform within 1 / sqrt(inputs).
-fan_in_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class PackedAttention(nnx.Module):
@@ -28,9 +28,9 @@ class PackedAttention(nnx.Module):
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         e = width // heads
         axes = ("embed", (None, "heads", None))
-        self.packed = Linear(width, (3, heads, e), axes=axes, bias=True, rngs=rngs, init=xavier_uniform())
+        self.packed = Linear(width, (3, heads, e), axes=axes, bias=True, rngs=rngs, init=XavierUniform())
         self.out = Linear(
-            (heads, e), width, axes=(("heads", None), "embed"), bias=True, rngs=rngs, init=fan_in_uniform
+            (heads, e), width, axes=(("heads", None), "embed"), bias=True, rngs=rngs, init=FanInUniform()
         )
 
     def _project(self, x: Float[Array, "b s d"], first: int, last: int) -> Float[Array, "b s n h e"]:
@@ -64,7 +64,7 @@ class QFormerLayer(nnx.Module):
         self.cross_norm = RMSNorm(d, eps=eps, rngs=rngs)
         self.cross_attention = PackedAttention(d, config.heads, rngs=rngs)
         self.ffn_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=fan_in_uniform)
+        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=FanInUniform())
 
     def __call__(
         self, x: Float[Array, "b q d"], source: Float[Array, "b t d"], mask: Bool[Array, "b t"]
@@ -83,8 +83,8 @@ class QFormer(nnx.Module):
         d = config.width
         self.input_norm = RMSNorm(config.input_width, eps=config.norm_eps, rngs=rngs)
         axes = ("embed", "mlp")
-        self.input = Linear(config.input_width, d, axes=axes, bias=True, rngs=rngs, init=fan_in_uniform)
-        self.query = param(rngs, (config.num_queries, d), (None, "embed"), nnx.initializers.normal(d**-0.5))
+        self.input = Linear(config.input_width, d, axes=axes, bias=True, rngs=rngs, init=FanInUniform())
+        self.query = param(rngs, (config.num_queries, d), (None, "embed"), Normal(d**-0.5))
         self.layers = stack_layers(lambda r: QFormerLayer(config, rngs=r), config.num_layers, rngs)
 
     def embed(self, features: Float[Array, "b t d"]) -> Float[Array, "b t width"]:

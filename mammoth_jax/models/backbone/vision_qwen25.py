@@ -4,19 +4,14 @@ Patches are embedded by one linear map without bias or learned position; pre-nor
 gated MLPs follow, most of them attending within windows; a merger makes one decoder token of 2x2 patches.
 """
 
-import jax
 from flax import nnx
 
 from mammoth_jax.layers.linear import Linear
-from mammoth_jax.layers.mlp import MLP, SwiGLU
+from mammoth_jax.layers.mlp import MLP, SwiGLU, gelu
 from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.stack import stack_layers
 from mammoth_jax.models.backbone.vision_config import Qwen25VLVisionConfig
 from mammoth_jax.models.backbone.vision_qwen3 import EPS, VisionAttention
-
-
-def _gelu(x: jax.Array) -> jax.Array:
-    return jax.nn.gelu(x, approximate=False)
 
 
 class Qwen25VLVisionLayer(nnx.Module):
@@ -36,7 +31,7 @@ class Qwen25VLPatchMerger(nnx.Module):
     def __init__(self, config: Qwen25VLVisionConfig, *, rngs: nnx.Rngs):
         self.norm = RMSNorm(config.hidden_size, eps=EPS, rngs=rngs)
         self.mlp = MLP(
-            config.merged_size, config.merged_size, config.out_hidden_size, activation=_gelu, rngs=rngs
+            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu, rngs=rngs
         )
 
 

@@ -6,25 +6,17 @@ one token of the decoder's width.  Chosen layers' outputs go through mergers of 
 added in the decoder.
 """
 
-import jax
 from flax import nnx
 
+from mammoth_jax.core.initializers import Normal
 from mammoth_jax.core.parameters import param
 from mammoth_jax.layers.linear import Linear
-from mammoth_jax.layers.mlp import MLP
+from mammoth_jax.layers.mlp import MLP, gelu, gelu_tanh
 from mammoth_jax.layers.norm import LayerNorm
 from mammoth_jax.layers.stack import stack_layers
 from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig
 
 EPS = 1e-6
-
-
-def _gelu_tanh(x: jax.Array) -> jax.Array:
-    return jax.nn.gelu(x, approximate=True)
-
-
-def _gelu(x: jax.Array) -> jax.Array:
-    return jax.nn.gelu(x, approximate=False)
 
 
 class VisionAttention(nnx.Module):
@@ -48,7 +40,7 @@ class Qwen3VLVisionLayer(nnx.Module):
         self.norm1 = LayerNorm(d, eps=EPS, rngs=rngs)
         self.norm2 = LayerNorm(d, eps=EPS, rngs=rngs)
         self.attention = VisionAttention(d, config.num_heads, rngs=rngs)
-        self.mlp = MLP(d, config.intermediate_size, d, activation=_gelu_tanh, rngs=rngs)
+        self.mlp = MLP(d, config.intermediate_size, d, activation=gelu_tanh, rngs=rngs)
 
 
 class PatchMerger(nnx.Module):
@@ -57,7 +49,7 @@ class PatchMerger(nnx.Module):
     def __init__(self, config: Qwen3VLVisionConfig, norm_width: int, *, rngs: nnx.Rngs):
         self.norm = LayerNorm(norm_width, eps=EPS, rngs=rngs)
         self.mlp = MLP(
-            config.merged_size, config.merged_size, config.out_hidden_size, activation=_gelu, rngs=rngs
+            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu, rngs=rngs
         )
 
 
@@ -69,7 +61,7 @@ class Qwen3VLVision(nnx.Module):
         d = config.hidden_size
         self.patch_embed = Linear(config.patch_values, d, axes=(None, "embed"), bias=True, rngs=rngs)
         self.pos_embed = param(
-            rngs, (config.num_position_embeddings, d), (None, "embed"), nnx.initializers.normal(0.02)
+            rngs, (config.num_position_embeddings, d), (None, "embed"), Normal(0.02)
         )
         self.layers = stack_layers(lambda r: Qwen3VLVisionLayer(config, rngs=r), config.num_layers, rngs)
         self.merger = PatchMerger(config, d, rngs=rngs)

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mammoth_jax.core.initializers import ZEROS, XavierUniform
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float, Int
-from mammoth_jax.layers.linear import Linear, xavier_uniform, zeros
+from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.stack import scan_layers
@@ -30,7 +31,7 @@ class Attention(nnx.Module):
     def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
         d, h, k = config.hidden_size, config.num_heads, config.num_kv_heads
         e = d // h
-        init = xavier_uniform()
+        init = XavierUniform()
         self.query = Linear(d, (h, e), axes=("embed", ("heads", None)), rngs=rngs, init=init)
         self.key = Linear(d, (k, e), axes=("embed", ("kv_heads", None)), rngs=rngs, init=init)
         self.value = Linear(d, (k, e), axes=("embed", ("kv_heads", None)), rngs=rngs, init=init)
@@ -54,7 +55,7 @@ class PlainBlock(nnx.Module):
     def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
         d, eps = config.hidden_size, config.norm_eps
         self.attention = Attention(config, rngs=rngs)
-        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=xavier_uniform())
+        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=XavierUniform())
         self.attention_norm = RMSNorm(d, eps=eps, rngs=rngs)
         self.attention_out_norm = RMSNorm(d, eps=eps, rngs=rngs)
         self.ffn_norm = RMSNorm(d, eps=eps, rngs=rngs)
@@ -74,9 +75,9 @@ class ModulatedBlock(nnx.Module):
     def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
         d, eps = config.hidden_size, config.norm_eps
         axes = ("embed", (None, "mlp"))
-        self.modulation = Linear(config.time_width, (4, d), axes=axes, bias=True, rngs=rngs, init=zeros)
+        self.modulation = Linear(config.time_width, (4, d), axes=axes, bias=True, rngs=rngs, init=ZEROS)
         self.attention = Attention(config, rngs=rngs)
-        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=xavier_uniform())
+        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=XavierUniform())
         self.attention_norm = RMSNorm(d, eps=eps, rngs=rngs)
         self.attention_out_norm = RMSNorm(d, eps=eps, rngs=rngs)
         self.ffn_norm = RMSNorm(d, eps=eps, rngs=rngs)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mammoth_jax.core.initializers import Normal, TruncatedNormal
 from mammoth_jax.core.types import Array, Float
-from mammoth_jax.layers.linear import Linear, normal
+from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.norm import RMSNorm
 
 SINUSOID_WIDTH = 256
@@ -28,8 +29,8 @@ class TimeEmbedding(nnx.Module):
     def __init__(self, width: int, scale: float, *, rngs: nnx.Rngs):
         self.scale = scale
         axes = ("embed", "mlp")
-        self.fc1 = Linear(SINUSOID_WIDTH, width, axes=axes, bias=True, rngs=rngs, init=normal(0.02))
-        self.fc2 = Linear(width, width, axes=axes, bias=True, rngs=rngs, init=normal(0.02))
+        self.fc1 = Linear(SINUSOID_WIDTH, width, axes=axes, bias=True, rngs=rngs, init=Normal(0.02))
+        self.fc2 = Linear(width, width, axes=axes, bias=True, rngs=rngs, init=Normal(0.02))
 
     def __call__(self, time: Float[Array, " b"]) -> Float[Array, "b width"]:
         return self.fc2(jax.nn.silu(self.fc1(time_sinusoid(time, self.scale))))
@@ -40,7 +41,7 @@ class CaptionEmbedding(nnx.Module):
 
     def __init__(self, inputs: int, width: int, *, rngs: nnx.Rngs):
         self.norm = RMSNorm(inputs, eps=1e-5, rngs=rngs)
-        init = nnx.initializers.truncated_normal(0.02)
+        init = TruncatedNormal(0.02)
         self.proj = Linear(inputs, width, axes=("embed", "mlp"), bias=True, rngs=rngs, init=init)
 
     def __call__(self, features: Float[Array, "b s inputs"]) -> Float[Array, "b s width"]:

@@ -12,10 +12,11 @@ from flax import nnx
 
 from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.initializers import ZEROS, Normal, XavierUniform
 from mammoth_jax.core.parameters import param
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Bool, Float, Int
-from mammoth_jax.layers.linear import Linear, xavier_uniform, zeros
+from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.stack import stack_layers
 from mammoth_jax.models.dit.block import ModulatedBlock, PlainBlock, run_blocks
 from mammoth_jax.models.dit.config import DiTConfig
@@ -74,8 +75,8 @@ class OutputLayer(nnx.Module):
     def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
         d = config.hidden_size
         axes = ("embed", "mlp")
-        self.modulation = Linear(config.time_width, d, axes=axes, bias=True, rngs=rngs, init=zeros)
-        self.proj = Linear(d, config.out_patch_values, axes=axes, bias=True, rngs=rngs, init=zeros)
+        self.modulation = Linear(config.time_width, d, axes=axes, bias=True, rngs=rngs, init=ZEROS)
+        self.proj = Linear(d, config.out_patch_values, axes=axes, bias=True, rngs=rngs, init=ZEROS)
 
     def __call__(self, x: Float[Array, "b n d"], time: Float[Array, "b time"]) -> Float[Array, "b n p"]:
         scale = self.modulation(jax.nn.silu(time))
@@ -89,12 +90,12 @@ class DiT(nnx.Module):
     def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
         self.config = config
         d, p = config.hidden_size, config.patch_values
-        xavier = xavier_uniform()
+        xavier = XavierUniform()
         axes = ("embed", "mlp")
         self.patch_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
         self.reference_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
         self.reference_index = param(
-            rngs, (config.max_references, d), (None, "embed"), nnx.initializers.normal(0.02)
+            rngs, (config.max_references, d), (None, "embed"), Normal(0.02)
         )
         self.time = TimeEmbedding(config.time_width, config.timestep_scale, rngs=rngs)
         self.caption = CaptionEmbedding(config.condition_width, d, rngs=rngs)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.initializers import XavierUniform
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float
-from mammoth_jax.layers.linear import Linear, xavier_uniform
+from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.stack import scan_layers, stack_layers
@@ -45,7 +46,7 @@ class TokenEncoder(nnx.Module):
         self.patch_size = config.patch_size
         patch = 3 * config.patch_size**2
         self.patches = Linear(
-            patch, config.width, axes=(None, "embed"), bias=True, rngs=rngs, init=xavier_uniform()
+            patch, config.width, axes=(None, "embed"), bias=True, rngs=rngs, init=XavierUniform()
         )
         self.patch_norm = RMSNorm(config.width, eps=_EPS, rngs=rngs)
         self.blocks = stack_layers(lambda r: EncoderBlock(config, rngs=r), config.num_layers, rngs)

@@ -1,12 +1,12 @@
 """The codebook: nearest code, lookup, and the differentiable quantised value."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mammoth_jax.core.initializers import UnitRows
 from mammoth_jax.core.parameters import param
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
@@ -34,7 +34,7 @@ class Quantizer(nnx.Module):
     def __init__(self, config: MammothTokConfig, *, rngs: nnx.Rngs):
         self.l2_norm = config.l2_norm
         self.estimator = config.estimator
-        self.codebook = param(rngs, (config.codebook_size, config.code_dim), ("vocab", None), _init_codes)
+        self.codebook = param(rngs, (config.codebook_size, config.code_dim), ("vocab", None), UnitRows())
 
     def table(self) -> Float[Array, "v c"]:
         """All codes as they are used."""
@@ -65,7 +65,3 @@ class Quantizer(nnx.Module):
         # The product stays in full float32 whatever the backend's default: ids must not depend on it.
         product = jnp.einsum("...c,vc->...v", z, table, precision=jax.lax.Precision.HIGHEST)
         return jnp.sum(jnp.square(z), -1, keepdims=True) + jnp.sum(jnp.square(table), -1) - 2 * product
-
-
-def _init_codes(key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "v c"]:
-    return l2_normalize(jax.random.uniform(key, tuple(shape), dtype, -1.0, 1.0))

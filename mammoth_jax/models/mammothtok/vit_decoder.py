@@ -1,6 +1,5 @@
 """Codes to spatial features: a pre-norm transformer with two-dimensional rotary positions and a semantic head."""
 
-
 import jax
 import jax.numpy as jnp
 from flax import nnx

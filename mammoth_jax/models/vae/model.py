@@ -114,9 +114,9 @@ class VAE(nnx.Module):
     def decode(
         self,
         latents: Float[Array, "b rows cols c"],
+        tiling: Tiling = Tiling(),
         *,
         dtype: jnp.dtype = jnp.float32,
-        tiling: Tiling = Tiling(),
     ) -> Float[Array, "b rows2 cols2 3"]:
         """The picture of *unscaled* latents, about [-1, 1] and not clamped, float32; computed in ``dtype``.
 

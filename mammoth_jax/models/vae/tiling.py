@@ -1,9 +1,10 @@
 """Decoding of large latent grids in overlapping tiles, inside one compiled program.
 
 All tiles have one size, so the decoder is compiled once and run by a loop on the device; the last tile of a row or
-column is moved inwards to end at the border.  Pixels covered by several tiles are their average, weighted by ramps
-that rise linearly over the overlap.  A tile sees its own group-norm statistics and its own attention: the result is
-close to the untiled one, not equal.
+column is moved inwards to end at the border.  The outer third of an overlap is context only, where the other tile's
+pixels are taken, and over its middle third the two are blended linearly.  What the decoder computes locally is thus
+exact; group-norm statistics and attention are each tile's own, so that the result is close to the untiled one, not
+equal.
 """
 
 from collections.abc import Callable
@@ -56,6 +57,10 @@ def _starts(size: int, tile: int, overlap: int) -> np.ndarray:
 
 
 def _ramp(size: int, overlap: int) -> np.ndarray:
-    """Weights along one side of a tile: up over the overlap, flat, down again; positive everywhere."""
-    index = np.arange(size) + 0.5
-    return np.minimum(1.0, np.minimum(index, size - index) / overlap).astype(np.float32)
+    """Weights along one side of a tile: almost 0 in the outer third of the overlap, 1 from its inner third on.
+
+    They stay positive, because at the picture's border there is no other tile.
+    """
+    depth = np.arange(size) + 0.5
+    depth = np.minimum(depth, size - depth) / overlap  # 0 at the edge, 1 where the overlap ends
+    return np.clip(3 * depth - 1, 1e-6, 1.0).astype(np.float32)

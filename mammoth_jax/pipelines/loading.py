@@ -1,0 +1,86 @@
+"""A model with what goes with it: weights on a mesh, tokenizer, generation settings."""
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from checkpoint_convert.folder import ModelFolder
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.mesh import single_device_mesh
+from mammoth_jax.core.parameters import initialize
+from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.processing.generation_config import GenerationSettings
+from mammoth_jax.processing.special_tokens import byte_ranks, vision_token_lines
+from mammoth_jax.processing.tokenizer import Tokenizer
+
+FAMILIES = {"qwen3_vl": "qwen3vl", "qwen2_5_vl": "qwen25vl"}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run; ``folder`` is where its files are, ``None`` for random weights."""
+
+    model: Mammoth
+    mesh: Mesh
+    tokenizer: Tokenizer
+    settings: GenerationSettings
+    folder: Path | None
+
+    @property
+    def config(self) -> MammothConfig:
+        """The model's configuration."""
+        return self.model.config
+
+
+def load_model(
+    folder: Path | str, *, dtype: Any = None, mesh: Mesh | None = None, parts: Collection[str] | None = None
+) -> LoadedModel:
+    """Loads a released-format or converted folder onto a mesh, each array directly into its shards.
+
+    ``parts`` limits what is loaded to what a task needs; ``dtype`` casts (``None`` keeps the folder's).
+
+    Raises:
+      InputError: the folder is not a model, a file is missing or corrupt, or tensors do not fit.
+    """
+    path = Path(folder)
+    mesh = mesh or single_device_mesh()
+    model = ModelFolder.open(path, parts).load(mesh, dtype)
+    decoder = model.config.backbone.decoder
+    tokenizer = Tokenizer.from_folder(
+        path, family=FAMILIES[model.config.backbone.family], gen_vocab_start=decoder.gen_vocab_start_index
+    )
+    settings = GenerationSettings.from_folder(path, decoder.gen_vocab_start_index + decoder.gen_vocab_size)
+    return LoadedModel(model, mesh, tokenizer, settings, path)
+
+
+def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None) -> LoadedModel:
+    """A preset's architecture with random weights, made directly in their shards, and a byte-level tokenizer.
+
+    Raises:
+      InputError: no such preset.
+    """
+    config = MammothConfig.from_preset(preset)
+    mesh = mesh or single_device_mesh()
+    model = initialize(lambda rngs: Mammoth(config, rngs=rngs), seed, mesh, dtype or "float32")
+    decoder = config.backbone.decoder
+    tokenizer = Tokenizer.from_ranks(
+        byte_ranks(),
+        vision_token_lines(config.mammothtok.codebook_size),
+        family=FAMILIES[config.backbone.family],
+        gen_vocab_start=decoder.gen_vocab_start_index,
+    )
+    start = tokenizer.visual_token_id(0)
+    if start + config.mammothtok.codebook_size > decoder.gen_vocab_start_index + decoder.gen_vocab_size:
+        raise InputError(f"preset {preset}: gen_vocab_size {decoder.gen_vocab_size} does not hold the codebook")
+    settings = GenerationSettings(
+        end_of_line=tokenizer.id_of("<|endofline|>"),
+        visual_start=start,
+        visual_end=start + config.mammothtok.codebook_size,
+        top_k=None,
+        do_sample=True,
+    )
+    return LoadedModel(model, mesh, tokenizer, settings, None)

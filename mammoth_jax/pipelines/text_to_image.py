@@ -1,0 +1,415 @@
+"""Text to image: prompts in, pictures out, four compiled programs a batch."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from PIL import Image
+
+from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.types import Float, Int
+from mammoth_jax.flow.guidance import guided_steps
+from mammoth_jax.flow.schedules import inference_times
+from mammoth_jax.flow.solvers import DPMSolverPP2M, Euler, Heun, Solver
+from mammoth_jax.models.conditions import Condition
+from mammoth_jax.models.vae.config import Tiling
+from mammoth_jax.ops.patchify import patchify
+from mammoth_jax.pipelines.batching import (
+    PictureRequest,
+    PromptRows,
+    bucket,
+    prompt_rows,
+    token_bucket,
+)
+from mammoth_jax.pipelines.geometry import picture_size
+from mammoth_jax.pipelines.loading import LoadedModel, load_model, random_model
+from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
+from mammoth_jax.processing.special_tokens import IMAGE_END
+from mammoth_jax.sampling.decode import DecodePlan, Requests, VisualVocabulary
+from mammoth_jax.sampling.diffusion import Guidance
+from mammoth_jax.sampling.logits import SamplingSettings
+from mammoth_jax.sampling.unified import (
+    ConditionPlan,
+    develop,
+    develop_tokens,
+    draw_tokens,
+    encode_prompts,
+    paint,
+    read_prompts,
+)
+
+Mode = Literal["ar+diffusion", "diffusion", "ar"]
+OutputType = Literal["pil", "np", "latent"]
+Progress = Callable[[str, int, int], None]
+
+SOLVERS: Mapping[str, Solver] = {"euler": Euler(), "heun": Heun(), "dpmpp2m": DPMSolverPP2M()}
+NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
+    "ar+diffusion": ("text_decoder", "generation_experts", "dit", "refiner", "vae"),
+    "diffusion": ("text_decoder", "dit", "vae"),
+    "ar": ("text_decoder", "generation_experts", "mammothtok_codebook", "mammothtok_decoder"),
+}
+
+# One jitted function a program, shared by all pipelines of the process; weights are arguments.
+encode_program = jax.jit(encode_prompts, static_argnames="plan")
+draw_program = jax.jit(draw_tokens, static_argnames=("plan", "conditions", "max_tokens", "guided"))
+read_program = jax.jit(read_prompts, static_argnames="conditions")
+paint_program = jax.jit(paint, static_argnames=("num_tokens", "solver", "guidance", "faults", "trace"))
+develop_program = jax.jit(develop, static_argnames=("grid", "patch_size", "tiling"))
+develop_tokens_program = jax.jit(develop_tokens, static_argnames=("grid", "visual_start"))
+
+
+@dataclasses.dataclass(frozen=True)
+class TextToImageOptions:
+    """How to draw; see :meth:`TextToImagePipeline.__call__`.  ``None`` takes the checkpoint's generation settings."""
+
+    num_inference_steps: int = 50
+    guidance_scale: float = 9.0
+    ar_guidance_scale: float = 7.0
+    negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    cfg_range: tuple[float, float] = (0.0, 1.0)
+    solver: str = "euler"
+    mode: Mode = "ar+diffusion"
+    faults: ReleaseFaults = NO_FAULTS
+
+    def __post_init__(self) -> None:
+        if self.num_inference_steps < 1:
+            raise InputError(f"num_inference_steps {self.num_inference_steps}: at least 1 is needed")
+        if self.solver not in SOLVERS:
+            raise InputError(f"solver {self.solver!r}: expected one of {sorted(SOLVERS)}")
+        if self.mode not in NEEDED_PARTS:
+            raise InputError(f"mode {self.mode!r}: expected one of {sorted(NEEDED_PARTS)}")
+        if self.temperature is not None and self.temperature < 0:
+            raise InputError(f"temperature {self.temperature}: expected 0 (greedy) or more")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p}: expected more than 0 and at most 1")
+        if self.top_k is not None and self.top_k < 0:
+            raise InputError(f"top_k {self.top_k}: expected 0 (off) or more")
+        if self.repetition_penalty is not None and self.repetition_penalty <= 0:
+            raise InputError(f"repetition_penalty {self.repetition_penalty}: expected more than 0 (1 is off)")
+        guided_steps(self.num_inference_steps, self.cfg_range, self.faults)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One picture: its request, uint8 pixels, its visual tokens' codes ``[rows, cols]`` and its latents, if drawn."""
+
+    request: PictureRequest
+    pixels: np.ndarray
+    codes: Int[np.ndarray, "rows cols"] | None
+    latents: Float[np.ndarray, "rows cols c"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TextToImageOutput:
+    """``images`` in the asked type, in the order prompt 0 image 0, prompt 0 image 1, ..."""
+
+    images: list[Any]
+    pictures: list[Picture]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextToImagePipeline:
+    """Draws pictures from prompts with a loaded model."""
+
+    loaded: LoadedModel
+    tiling: Tiling = Tiling()
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str, *, dtype: Any = None, mesh: Mesh | None = None, parts: Sequence[str] | None = None
+    ) -> "TextToImagePipeline":
+        """A pipeline over a released-format or converted folder."""
+        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=parts))
+
+    @classmethod
+    def from_preset(
+        cls, name: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None
+    ) -> "TextToImagePipeline":
+        """A pipeline over a preset with random weights."""
+        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        height: int | Sequence[int] | None = None,
+        width: int | Sequence[int] | None = None,
+        grid: tuple[int, int] | Sequence[tuple[int, int] | None] | None = None,
+        num_images_per_prompt: int = 1,
+        seed: int | Sequence[int] = 0,
+        latents: Float[np.ndarray, "b rows cols c"] | None = None,
+        output_type: OutputType = "pil",
+        batch_size: int = 16,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> TextToImageOutput:
+        """Draws ``num_images_per_prompt`` pictures of every prompt.
+
+        Args:
+          prompt: one prompt or several.
+          height, width: pixels, one for all or one a prompt; the model's own square size by default.
+          grid: (columns, rows) of visual tokens, likewise; by default one for every ``pixels_per_token`` pixels.
+          seed: image ``i`` of a prompt is drawn with ``seed + i``, so that each can be drawn again alone.
+          latents: initial noise of every picture instead of that of its seed (equal sizes only).
+          output_type: ``pil``, ``np`` (uint8 arrays) or ``latent`` (float32 VAE latents, scaled as the network sees
+            them; no pixels are decoded).
+          batch_size: pictures a launch.
+          progress: called with (stage, done, total) between programs.
+          options: fields of :class:`TextToImageOptions`.
+
+        Raises:
+          InputError: a bad size, option or prompt, or a part that the checkpoint lacks.
+        """
+        settings = _options(options)
+        requests = self._requests(prompt, height, width, grid, num_images_per_prompt, seed)
+        if latents is not None and len(latents) != len(requests):
+            raise InputError(f"latents for {len(latents)} pictures, but {len(requests)} are asked for")
+        pictures: list[Picture] = []
+        for first in range(0, len(requests), batch_size):
+            part = slice(first, first + batch_size)
+            noise = None if latents is None else latents[part]
+            pictures += self.generate(requests[part], settings, noise, pixels=output_type != "latent")
+            if progress is not None:
+                progress("drawing", len(pictures), len(requests))
+        convert = {"pil": lambda p: Image.fromarray(p.pixels), "np": lambda p: p.pixels, "latent": lambda p: p.latents}
+        if output_type not in convert:
+            raise InputError(f"output_type {output_type!r}: expected one of {sorted(convert)}")
+        return TextToImageOutput([convert[output_type](p) for p in pictures], pictures)
+
+    def generate(
+        self,
+        requests: Sequence[PictureRequest],
+        options: TextToImageOptions,
+        latents: Float[np.ndarray, "b rows cols c"] | None = None,
+        *,
+        pixels: bool = True,
+    ) -> list[Picture]:
+        """Draws one batch, whatever its mixture of prompts, grids and sizes."""
+        loaded = self.loaded
+        loaded.model.require(f"text to image (mode {options.mode})", *NEEDED_PARTS[options.mode])
+        guides = options.guidance_scale > 1 and options.mode != "ar"
+        rows = prompt_rows(
+            loaded.tokenizer,
+            requests,
+            negative=options.negative_prompt if guides else None,
+            guided=options.ar_guidance_scale > 1 and options.mode != "diffusion",
+            num_rows=bucket(len(requests)),
+        )
+        with jax.set_mesh(loaded.mesh):
+            prompts = encode_program(loaded.model.decoder, rows.ids, rows.lengths, plan=self.decode_plan)
+            if options.mode == "diffusion":
+                tokens = None
+                positive, negative = read_program(
+                    prompts, rows.prompt, rows.answer_start, rows.negative, conditions=self.condition_plan
+                )
+            else:
+                drawing = draw_program(
+                    loaded.model.decoder,
+                    prompts,
+                    self.decode_requests(requests, rows, options),
+                    rows.answer_start,
+                    rows.negative,
+                    plan=self.decode_plan,
+                    conditions=self.condition_plan,
+                    max_tokens=token_bucket(max(_num_tokens(r) for r in requests)),
+                    guided=options.ar_guidance_scale > 1,
+                )
+                tokens, positive, negative = drawing.tokens, drawing.positive, drawing.negative
+            if options.mode == "ar":
+                return self._develop_tokens(requests, tokens)
+            painted = self._paint(requests, positive, negative, len(rows.prompt), options, latents)
+            return self._develop(requests, painted, tokens, pixels)
+
+    @property
+    def decode_plan(self) -> DecodePlan:
+        """What the decoding programs are compiled for."""
+        settings = self.loaded.settings
+        vocabulary = VisualVocabulary(
+            settings.end_of_line, self.loaded.tokenizer.id_of(IMAGE_END), settings.visual_start, settings.visual_end
+        )
+        return DecodePlan(vocabulary, self.loaded.config.condition.taps)
+
+    @property
+    def condition_plan(self) -> ConditionPlan:
+        """Which tokens condition the diffusion transformer."""
+        config = self.loaded.config
+        return ConditionPlan(
+            config.backbone.decoder.gen_vocab_start_index,
+            config.backbone.vision_ids,
+            config.condition.mode,
+            config.condition.with_answer_text,
+        )
+
+    def decode_requests(
+        self, requests: Sequence[PictureRequest], rows: PromptRows, options: TextToImageOptions
+    ) -> Requests:
+        """Each row's settings as arrays; rows past the requests are empty."""
+        settings, n, fill = self.loaded.settings, len(rows.prompt), len(rows.prompt) - len(requests)
+        temperature = options.temperature
+        if temperature is None:
+            temperature = settings.temperature if settings.do_sample else 0.0
+
+        def each(value: float | None, default: float | None, dtype: Any) -> np.ndarray:
+            return np.full(n, default if value is None else value, dtype)
+
+        return Requests(
+            prompt=rows.prompt,
+            opening=rows.opening,
+            seed=np.asarray([_seed32(r.seed) for r in requests] + [0] * fill, np.uint32),
+            grid_rows=np.asarray([r.size.tokens[0] for r in requests] + [0] * fill, np.int32),
+            grid_cols=np.asarray([r.size.tokens[1] for r in requests] + [0] * fill, np.int32),
+            settings=SamplingSettings(
+                guidance=np.full(n, options.ar_guidance_scale, np.float32),
+                temperature=np.full(n, temperature, np.float32),
+                top_k=each(options.top_k, settings.top_k or 0, np.int32),
+                top_p=each(options.top_p, settings.top_p, np.float32),
+                repetition_penalty=each(options.repetition_penalty, settings.repetition_penalty, np.float32),
+            ),
+        )
+
+    def _paint(
+        self,
+        requests: Sequence[PictureRequest],
+        positive: Condition,
+        negative: Condition | None,
+        num_rows: int,
+        options: TextToImageOptions,
+        latents: np.ndarray | None,
+    ) -> jax.Array:
+        config = self.loaded.config
+        fill = [requests[0]] * (num_rows - len(requests))
+        sizes = np.asarray([r.size.patches for r in (*requests, *fill)], np.int32)
+        guided = guided_steps(options.num_inference_steps, options.cfg_range, options.faults)
+        guidance: Guidance = "never" if negative is None else "always" if guided.all() else "ranged"
+        if latents is not None:
+            start = np.asarray(patchify(np.asarray(latents, np.float32), config.dit.patch_size))
+            start = np.concatenate([start, np.zeros((num_rows - len(start), *start.shape[1:]), np.float32)])
+        else:
+            start = np.asarray([_seed32(r.seed) for r in (*requests, *fill)], np.uint32)
+        result = paint_program(
+            self.loaded.model.dit,
+            self.loaded.model.refiner,
+            positive,
+            negative,
+            start,
+            sizes,
+            inference_times(options.num_inference_steps, sizes * config.dit.patch_size),
+            guided,
+            np.full(num_rows, options.guidance_scale, np.float32),
+            num_tokens=int(np.prod(sizes, axis=1).max()),
+            solver=SOLVERS[options.solver],
+            guidance=guidance,
+            faults=options.faults,
+        )
+        return result.latents
+
+    def _develop(
+        self, requests: Sequence[PictureRequest], painted: jax.Array, tokens: jax.Array | None, pixels: bool
+    ) -> list[Picture]:
+        """Decodes the rows of each picture size together: one launch a size."""
+        patch = self.loaded.config.dit.patch_size
+        codes = self._codes(requests, tokens)
+        out: dict[int, Picture] = {}
+        for size, rows in _groups([r.size.patches for r in requests]).items():
+            if pixels:
+                drawn, grids = develop_program(
+                    self.loaded.model.vae, painted, rows, grid=size, patch_size=patch, tiling=self.tiling
+                )
+                drawn, grids = np.asarray(drawn), np.asarray(grids)
+            else:
+                flat = np.asarray(painted)[rows, : size[0] * size[1]]
+                grids = _unpatchify(flat, size, patch)
+                drawn = [np.zeros((0, 0, 3), np.uint8)] * len(rows)
+            for i, row in enumerate(rows):
+                out[row] = Picture(requests[row], drawn[i], codes[row], grids[i])
+        return [out[row] for row in range(len(requests))]
+
+    def _develop_tokens(self, requests: Sequence[PictureRequest], tokens: jax.Array | None) -> list[Picture]:
+        codes = self._codes(requests, tokens)
+        out: dict[int, Picture] = {}
+        for grid, rows in _groups([r.size.tokens for r in requests]).items():
+            drawn = develop_tokens_program(
+                self.loaded.model.mammothtok, tokens, rows, grid=grid, visual_start=self.loaded.settings.visual_start
+            )
+            for i, row in enumerate(rows):
+                out[row] = Picture(requests[row], np.asarray(drawn)[i], codes[row], None)
+        return [out[row] for row in range(len(requests))]
+
+    def _codes(self, requests: Sequence[PictureRequest], tokens: jax.Array | None) -> list[np.ndarray | None]:
+        if tokens is None:
+            return [None] * len(requests)
+        out = []
+        for row, request in zip(np.asarray(tokens), requests, strict=False):
+            rows, cols = request.size.tokens
+            lines = row[: rows * (cols + 1)].reshape(rows, cols + 1)
+            out.append(lines[:, :-1] - self.loaded.settings.visual_start)
+        return out
+
+    def _requests(
+        self, prompt: str | Sequence[str], height: Any, width: Any, grid: Any, num_images: int, seed: Any
+    ) -> list[PictureRequest]:
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            raise InputError("no prompt: give at least one")
+        if num_images < 1:
+            raise InputError(f"num_images_per_prompt {num_images}: at least 1 is needed")
+        config, n = self.loaded.config, len(prompts)
+        heights = _one_each("height", config.picture_size if height is None else height, n)
+        widths = _one_each("width", config.picture_size if width is None else width, n)
+        grids = [grid] * n if grid is None or isinstance(grid[0], int) else list(grid)
+        seeds = _one_each("seed", seed, n)
+        sizes = [picture_size(config, h, w, g) for h, w, g in zip(heights, widths, grids, strict=True)]
+        return [
+            PictureRequest(text, seeds[i] + image, sizes[i])
+            for i, text in enumerate(prompts)
+            for image in range(num_images)
+        ]
+
+
+def _options(values: Mapping[str, Any]) -> TextToImageOptions:
+    known = {field.name for field in dataclasses.fields(TextToImageOptions)}
+    for name in values:
+        if name not in known:
+            raise InputError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
+    return TextToImageOptions(**values)
+
+
+def _one_each(name: str, value: Any, count: int) -> list[Any]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+    if len(values) != count:
+        raise InputError(f"{name}: {len(values)} values for {count} prompts; give one, or one a prompt")
+    return values
+
+
+def _num_tokens(request: PictureRequest) -> int:
+    rows, cols = request.size.tokens
+    return rows * (cols + 1) + 1
+
+
+def _seed32(seed: int) -> int:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed {seed}: expected 0 to {2**32 - 1}")
+    return seed
+
+
+def _groups(keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
+    """Row numbers of each distinct key."""
+    out: dict[tuple[int, int], list[int]] = {}
+    for row, key in enumerate(keys):
+        out.setdefault(key, []).append(row)
+    return {key: np.asarray(rows, np.int32) for key, rows in out.items()}
+
+
+def _unpatchify(tokens: np.ndarray, size: tuple[int, int], patch: int) -> np.ndarray:
+    rows, cols = size
+    cells = tokens.reshape(len(tokens), rows, cols, patch, patch, -1)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(tokens), rows * patch, cols * patch, -1)
