@@ -9,7 +9,6 @@ from typing import Any
 
 from checkpoint_convert.residual import res_stack
 from checkpoint_convert.rules import Kernel, Rule, Same, Shape, conv, linear, norm
-from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.mammothtok.config import (
     CNNDecoderConfig,
@@ -18,9 +17,6 @@ from mammoth_jax.models.mammothtok.config import (
     ViTDecoderConfig,
 )
 from mammoth_jax.models.mammothtok.estimators import RotationTrick, StraightThrough
-
-CONFIG_KEY = "gen_tokenizer_config"
-"""Our optional key in a released folder's ``config.json``."""
 
 _ENCODER_HEAD_WIDTH = 128
 _DECODER_HEAD_WIDTH = 64
@@ -168,18 +164,6 @@ def config_from_released(released: Mapping[str, Any]) -> MammothTokConfig:
     )
 
 
-def config_from_checkpoint(released: Mapping[str, Any], shapes: Mapping[str, Shape]) -> MammothTokConfig:
-    """Sizes from our key of a released folder's ``config.json``; without it, from the tensors."""
-    if CONFIG_KEY in released:
-        return decode(MammothTokConfig, released[CONFIG_KEY], CONFIG_KEY)
-    return config_from_shapes(shapes)
-
-
-def config_to_released(config: MammothTokConfig) -> dict[str, Any]:
-    """The value of our key, which gives an equal configuration back."""
-    return encode(config)
-
-
 def config_from_shapes(shapes: Mapping[str, Shape]) -> MammothTokConfig:
     """Sizes from the tensors' shapes (names relative to the tokenizer); parts that are absent get the release's.
 
@@ -208,7 +192,7 @@ def config_from_shapes(shapes: Mapping[str, Shape]) -> MammothTokConfig:
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise InputError(
             f"cannot tell MammothTok's sizes from its tensors ({error!r}); "
-            f"the checkpoint is incomplete or needs the key {CONFIG_KEY} in config.json"
+            f"the checkpoint is incomplete or needs the key gen_tokenizer_config in config.json"
         ) from error
 
 
