@@ -5,6 +5,7 @@ a line for each picture.  Image i of a prompt uses seed + i, so each can be draw
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options, ann
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
-    from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
+    from mammoth_jax.pipelines.text_to_image import Picture, TextToImagePipeline
 
 SETTINGS = {
     "steps": "num_inference_steps",
@@ -28,7 +29,6 @@ SETTINGS = {
     "cfg_range": "cfg_range",
     "solver": "solver",
     "mode": "mode",
-    "grid": "grid",
 }
 """Options that go to the pipeline as they are, under its names; those not given keep the checkpoint's defaults."""
 
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draws all pictures and writes them as they are done."""
+    from mammoth_jax.core.compilation_cache import enable_compilation_cache
     from mammoth_jax.core.files import prepare_output_folder, write_whole
     from mammoth_jax.core.png import write_png
     from mammoth_jax.core.precision import matmul_precision
@@ -82,15 +83,22 @@ def run(args: argparse.Namespace) -> int:
     prompts = read_prompts(args)
     prepare_output_folder(args.out)
     announce_default(args)
+    enable_compilation_cache()
     pipeline = load_pipeline(args)
+    line, total = ProgressLine(), len(prompts) * args.num_images
     records: list[dict[str, Any]] = []
     with matmul_precision(args.precision):
         for start, group in batches(prompts, max(1, args.batch // args.num_images)):
-            result = pipeline(group, **pipeline_options(args), callback=ProgressLine())
-            for number, (image, settings) in enumerate(zip(result.images, result.records, strict=True)):
+            drawn = len(records)
+            result = pipeline(
+                group,
+                **pipeline_options(args),
+                progress=lambda stage, done, _, drawn=drawn: line(stage, drawn + done, total),
+            )
+            for number, (image, picture) in enumerate(zip(result.images, result.pictures, strict=True)):
                 prompt, index = divmod(number, args.num_images)
                 name = f"{start + prompt:04d}_{index:02d}.png"
-                record = {"file": name, **settings, **model_settings(args)}
+                record = {"file": name, **picture_settings(args, pipeline, picture), **model_settings(args)}
                 write_png(image, args.out / name, record)
                 records.append(record)
                 print(json.dumps(record) if args.json else args.out / name, flush=True)
@@ -128,12 +136,37 @@ def load_pipeline(args: argparse.Namespace) -> "TextToImagePipeline":
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of the pipeline."""
-    options = {
-        keyword: getattr(args, name) for name, keyword in SETTINGS.items() if getattr(args, name) is not None
-    }
+    options = drawing_options(args)
     if args.size is not None:
         options["width"], options["height"] = args.size
-    return {**options, "num_images_per_prompt": args.num_images, "seed": args.seed, "output_type": "pil"}
+    if args.grid is not None:
+        options["grid"] = args.grid
+    count = {"num_images_per_prompt": args.num_images, "batch_size": args.batch}
+    return {**options, **count, "seed": args.seed, "output_type": "pil"}
+
+
+def drawing_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of :data:`SETTINGS` that were given, under the pipeline's names."""
+    given = {keyword: getattr(args, name) for name, keyword in SETTINGS.items()}
+    return {keyword: value for keyword, value in given.items() if value is not None}
+
+
+def picture_settings(
+    args: argparse.Namespace, pipeline: "TextToImagePipeline", picture: "Picture"
+) -> dict[str, Any]:
+    """Everything that decided one picture, the checkpoint's own settings included."""
+    from mammoth_jax.pipelines.text_to_image import TextToImageOptions
+
+    options = dataclasses.asdict(TextToImageOptions(**drawing_options(args)))
+    del options["faults"]
+    own = pipeline.loaded.settings
+    inherited = {name: getattr(own, name) for name, value in options.items() if value is None}
+    if "temperature" in inherited and not own.do_sample:
+        inherited["temperature"] = 0.0
+    request = picture.request
+    (height, width), (rows, cols) = request.size.pixels, request.size.tokens
+    size = {"width": width, "height": height, "grid": [cols, rows]}
+    return {"prompt": request.prompt, "seed": request.seed, **size, **options, **inherited}
 
 
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -14,18 +14,18 @@ class Progress(Protocol):
 
 
 class ProgressLine:
-    """One line a stage on a stream: rewritten in place on a terminal, printed once at the end of a stage elsewhere."""
+    """One line a stage on a stream: rewritten in place on a terminal, printed once at the end of a stage elsewhere.
+
+    Stages follow each other: a stage's time runs from the end of the one before.
+    """
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream if stream is not None else sys.stderr
         self._live = self._stream.isatty()
-        self._stage = ""
         self._start = time.perf_counter()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """See :class:`Progress`."""
-        if stage != self._stage:
-            self._stage, self._start = stage, time.perf_counter()
         finished = done >= total
         seconds = time.perf_counter() - self._start
         text = f"{stage}: {done}/{total}, {seconds:.1f} s"
@@ -34,5 +34,5 @@ class ProgressLine:
         elif finished:
             self._stream.write(f"{text}\n")
         if finished:
-            self._stage = ""
+            self._start = time.perf_counter()
         self._stream.flush()

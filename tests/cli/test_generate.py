@@ -1,6 +1,7 @@
 """``generate``: which pictures are asked for, what is written, and what is refused before any work."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -8,30 +9,30 @@ from PIL import Image
 from mammoth_jax.cli import generate
 from mammoth_jax.cli.main import main
 from mammoth_jax.core.png import read_settings
+from mammoth_jax.pipelines.batching import PictureRequest
+from mammoth_jax.pipelines.geometry import PictureSize
+from mammoth_jax.pipelines.text_to_image import Picture
+from mammoth_jax.processing.generation_config import GenerationSettings
 
-
-class Result:
-    """What a pipeline returns."""
-
-    def __init__(self, images, records):
-        self.images, self.records = images, records
+SIZE = PictureSize(pixels=(64, 96), tokens=(8, 12), patches=(8, 12))
+CHECKPOINT = GenerationSettings(
+    end_of_line=1, visual_start=2, visual_end=9, top_k=7, top_p=0.9, do_sample=True
+)
 
 
 class FakePipeline:
-    """Records its calls and draws flat pictures."""
+    """Records its calls and draws flat pictures whose colour is their seed."""
 
     def __init__(self):
         self.calls = []
+        self.loaded = SimpleNamespace(settings=CHECKPOINT)
 
-    def __call__(self, prompt, *, num_images_per_prompt, seed, output_type, callback, **settings):
-        self.calls.append((prompt, num_images_per_prompt, settings))
-        callback("diffusion", 1, 1)
-        records = [
-            {"prompt": text, "seed": seed + i, **settings}
-            for text in prompt
-            for i in range(num_images_per_prompt)
-        ]
-        return Result([Image.new("RGB", (4, 4), (r["seed"], 0, 0)) for r in records], records)
+    def __call__(self, prompt, *, num_images_per_prompt, seed, output_type, progress, **settings):
+        self.calls.append((prompt, settings))
+        requests = [PictureRequest(p, seed + i, SIZE) for p in prompt for i in range(num_images_per_prompt)]
+        progress("drawing", len(requests), len(requests))
+        images = [Image.new("RGB", (4, 4), (request.seed, 0, 0)) for request in requests]
+        return SimpleNamespace(images=images, pictures=[Picture(r, None, None, None) for r in requests])
 
 
 @pytest.fixture
@@ -68,7 +69,14 @@ def test_pictures_are_named_by_prompt_and_image_and_carry_their_settings(pipelin
     for record in records:
         assert read_settings(out / record["file"]) == record
         assert Image.open(out / record["file"]).getpixel((0, 0)) == (record["seed"], 0, 0)
-    assert {"num_inference_steps", "preset", "dtype", "version"} <= set(records[0])
+    got = {
+        name: records[0][name]
+        for name in ("num_inference_steps", "width", "height", "grid", "top_k", "preset")
+    }
+    assert got == {
+        "num_inference_steps": 3, "width": 96, "height": 64, "grid": [12, 8], "top_k": 7, "preset": "nano",
+    }  # fmt: skip
+    assert records[0]["temperature"] == 1.0 and None not in records[0].values()
 
 
 def test_prompts_of_a_file_follow_those_of_the_command_line(pipeline, tmp_path, capsys):
@@ -90,11 +98,13 @@ def test_only_what_is_given_overrides_the_checkpoints_settings(pipeline, tmp_pat
     run(capsys, "a", "--out", tmp_path)
     run(
         capsys, "a", "--out", tmp_path, "--size", "96x64", "--grid", "12x8", "--cfg-range", "0.1,0.9",
-        "--guidance", "4", "--ar-guidance", "7", "--negative-prompt", "", "--temperature", "0.5", "--top-k", "9", "--top-p", "0.8",
+        "--guidance", "4", "--ar-guidance", "7", "--negative-prompt", "", "--temperature", "0.5",
+        "--top-k", "9", "--top-p", "0.8",
         "--solver", "heun", "--mode", "diffusion", "--steps", "2",
     )  # fmt: skip
-    assert pipeline.calls[0][2] == {}
-    assert pipeline.calls[1][2] == {
+    assert pipeline.calls[0][1] == {"batch_size": 8}
+    assert pipeline.calls[1][1] == {
+        "batch_size": 8,
         "width": 96, "height": 64, "grid": (12, 8), "cfg_range": (0.1, 0.9), "guidance_scale": 4.0,
         "ar_guidance_scale": 7.0, "negative_prompt": "", "temperature": 0.5, "top_k": 9, "top_p": 0.8,
         "solver": "heun", "mode": "diffusion", "num_inference_steps": 2,
@@ -104,7 +114,7 @@ def test_only_what_is_given_overrides_the_checkpoints_settings(pipeline, tmp_pat
 def test_json_lines_on_stdout_progress_on_stderr(pipeline, tmp_path, capsys):
     _, lines, error = run(capsys, "a", "--out", tmp_path, "--json")
     assert json.loads(lines[0])["file"] == "0000_00.png"
-    assert "diffusion: 1/1" in error
+    assert "drawing: 1/1" in error
 
 
 def test_random_weights_are_announced_only_when_nobody_asked_for_them(pipeline, tmp_path, capsys):
