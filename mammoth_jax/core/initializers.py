@@ -7,11 +7,12 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Initializer(Protocol):
     """Makes the start values of one parameter; equal objects mean equal distributions."""
 

@@ -3,6 +3,7 @@
 import zlib
 
 import jax
+from jaxtyping import Key
 
 from mammoth_jax.core.types import Array, Int, PRNGKeyArray
 
@@ -12,6 +13,6 @@ def named_key(root: PRNGKeyArray, name: str, step: int | Int[Array, ""] = 0) -> 
     return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(name.encode())), step)
 
 
-def row_keys(seeds: Int[Array, " b"], name: str) -> PRNGKeyArray:
+def row_keys(seeds: Int[Array, " b"], name: str) -> Key[Array, " b"]:
     """One key a row from the rows' own seeds, for purpose ``name``; a row's key ignores the rest of the batch."""
     return jax.vmap(lambda seed: named_key(jax.random.key(seed), name))(seeds)

@@ -6,11 +6,11 @@ Bigger pictures keep more of their structure at the same noise level, so both mo
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mammoth_jax.core.types import Array, Float, Int
 
@@ -27,7 +27,7 @@ def uniform_times(num_steps: int, num_rows: int) -> np.ndarray:
     return np.repeat(np.linspace(0, 1, num_steps + 1, dtype=np.float32)[:, None], num_rows, axis=1)
 
 
-def inference_times(num_steps: int, latent_sizes: Sequence[Sequence[int]]) -> np.ndarray:
+def inference_times(num_steps: int, latent_sizes: ArrayLike) -> np.ndarray:
     """The released sampler's times: uniform ones warped by ``m = sqrt(rows * columns) / 40`` of each row's latent.
 
     Args:
@@ -43,6 +43,7 @@ def inference_times(num_steps: int, latent_sizes: Sequence[Sequence[int]]) -> np
     return warp(times, m).astype(np.float32)
 
 
+@runtime_checkable
 class TimeShift(Protocol):
     """Moves training times by the number of patch tokens of each row's picture."""
 

@@ -6,7 +6,7 @@ A solver is a frozen object.  What a step must remember is an explicit carry, so
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from mammoth_jax.flow.path import expand_time, predict_data
 VelocityFn = Callable[[Float[Array, "b *rest"], Float[Array, " b"]], Float[Array, "b *rest"]]
 
 
+@runtime_checkable
 class Solver(Protocol):
     """One step of a solver.
 

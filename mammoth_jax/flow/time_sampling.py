@@ -1,7 +1,7 @@
 """Laws of the training time, each an object that draws one time a row in [0, 1)."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mammoth_jax.core.types import Array, Float, PRNGKeyArray
 
 
+@runtime_checkable
 class TimeLaw(Protocol):
     """Draws times."""
 

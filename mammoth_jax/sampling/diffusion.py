@@ -91,6 +91,11 @@ def diffuse(
     Raises:
       ValueError: an argument that the chosen guidance needs is missing.
     """
+    flags = jnp.full((times.shape[0] - 1,), guidance == "always")
+    if guidance == "ranged":
+        if guided is None:
+            raise ValueError("guidance 'ranged' needs the flags of the steps")
+        flags = guided
     context = encode_condition(dit, refiner, positive, faults=faults)
 
     def plain(x: Array, t: Array) -> tuple[Array, Array]:
@@ -100,23 +105,9 @@ def diffuse(
     if guidance != "never":
         if negative is None or text_guidance is None:
             raise ValueError(f"guidance {guidance!r} needs a negative condition and text_guidance")
-        negative_context = encode_condition(dit, refiner, negative, faults=faults)
-        with_images = references is not None and image_guidance is not None
-        branched = _branched_velocity(
-            dit,
-            context,
-            negative_context,
-            sizes,
-            references,
-            text_guidance,
-            image_guidance if with_images else None,
-            faults,
-        )
-    flags = jnp.full((times.shape[0] - 1,), guidance == "always")
-    if guidance == "ranged":
-        if guided is None:
-            raise ValueError("guidance 'ranged' needs the flags of the steps")
-        flags = guided
+        other = encode_condition(dit, refiner, negative, faults=faults)
+        images = image_guidance if references is not None else None
+        branched = _branched_velocity(dit, context, other, sizes, references, text_guidance, images, faults)
 
     def velocity(x: Array, t: Array, flag: Array) -> tuple[Array, Array]:
         if guidance != "ranged":

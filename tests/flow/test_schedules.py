@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from mammoth_jax.flow.path import interpolate, predict_data, predict_noise, velocity_target
-from mammoth_jax.flow.schedules import ExponentialShift, NoShift, ResolutionShift, inference_times, uniform_times
+from mammoth_jax.flow.schedules import (
+    ExponentialShift,
+    NoShift,
+    ResolutionShift,
+    inference_times,
+    uniform_times,
+)
 from mammoth_jax.flow.time_sampling import LogisticNormal, StratifiedUniform, Uniform
 
 

@@ -40,7 +40,7 @@ class Sample:
     """One row: latent ``[c, rows, cols]``, time, compacted features and references' latents, as recorded."""
 
     latent: np.ndarray
-    time: np.ndarray
+    time: np.floating
     text: np.ndarray
     text_mask: np.ndarray
     image: np.ndarray | None = None
@@ -97,7 +97,7 @@ class Batch:
     def velocity(self, row: int) -> np.ndarray:
         """``[c, rows, cols]`` of one sample."""
         rows, cols = self.sizes[row]
-        return _latent(self.out["velocity"][row], rows, cols, self.config.patch_size)
+        return _latent(self.out["velocity"][row], int(rows), int(cols), self.config.patch_size)
 
     def variant(self, rows: Sequence[int], name: str = "") -> dict[str, Any]:
         """Every quantity of the samples ``rows``, as a batch of the release records it, names prefixed."""
@@ -208,7 +208,7 @@ def _tokens(latent: np.ndarray, patch: int) -> np.ndarray:
 
 def _latent(tokens: np.ndarray, rows: int, cols: int, patch: int) -> np.ndarray:
     """``[c, rows, cols]`` from ``[n, p]``."""
-    return np.asarray(unpatchify(jnp.asarray(tokens[None]), int(rows), int(cols), patch))[0].transpose(2, 0, 1)
+    return np.asarray(unpatchify(jnp.asarray(tokens[None]), rows, cols, patch))[0].transpose(2, 0, 1)
 
 
 def _padded(arrays: Sequence[Any]) -> np.ndarray:
@@ -371,7 +371,7 @@ def run_dit_grads(case: Case) -> dict[str, Any]:
     results: dict[str, Any] = {"loss": np.asarray(loss)[None], "task_loss": aux["task_loss"]}
     for name in ("xt", "ut", "pred"):
         tokens = np.asarray(aux[name])
-        results[name] = np.stack([_latent(tokens[i], *sizes[i], patch) for i in rows])
+        results[name] = np.stack([_latent(tokens[i], *_grid(data["x1"][i], patch), patch) for i in rows])
     wanted = [name.removeprefix("grad.") for name in case.entry["outputs"] if name.startswith("grad.")]
     inside = [
         name.removeprefix(table.IMAGE_EMBEDDER) for name in wanted if name.startswith(table.IMAGE_EMBEDDER)

@@ -60,7 +60,7 @@ def _times(num_steps: int, tokens: str) -> np.ndarray:
     if tokens == "none":
         return uniform_times(num_steps, 1)[:, 0]
     side = math.sqrt(int(tokens))  # only the product of a latent's sides counts
-    return inference_times(num_steps, [(side, side)])[:, 0]  # type: ignore[list-item]
+    return inference_times(num_steps, [(side, side)])[:, 0]
 
 
 def _euler(data: dict[str, np.ndarray], times: np.ndarray, index: int) -> Any:

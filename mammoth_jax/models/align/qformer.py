@@ -19,8 +19,6 @@ from mammoth_jax.layers.stack import scan_layers, stack_layers
 from mammoth_jax.models.align.config import QFormerConfig
 from mammoth_jax.ops.attention import attention
 
-# The initialisation that the release's framework gives a linear layer: uniform within 1 / sqrt(inputs).
-
 
 class PackedAttention(nnx.Module):
     """Multi-head attention with biases whose query, key and value projections are one array ``[d, 3, heads, e]``."""

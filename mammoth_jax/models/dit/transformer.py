@@ -94,9 +94,7 @@ class DiT(nnx.Module):
         axes = ("embed", "mlp")
         self.patch_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
         self.reference_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
-        self.reference_index = param(
-            rngs, (config.max_references, d), (None, "embed"), Normal(0.02)
-        )
+        self.reference_index = param(rngs, (config.max_references, d), (None, "embed"), Normal(0.02))
         self.time = TimeEmbedding(config.time_width, config.timestep_scale, rngs=rngs)
         self.caption = CaptionEmbedding(config.condition_width, d, rngs=rngs)
         refiners = config.num_refiner_layers
