@@ -5,6 +5,7 @@ from flax import nnx
 
 from mammoth_jax.core.initializers import Normal
 from mammoth_jax.core.parameters import param
+from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float, Int
 
 
@@ -16,5 +17,6 @@ class Embedding(nnx.Module):
 
     def __call__(self, ids: Int[Array, "..."], dtype: jnp.dtype | None = None) -> Float[Array, "... d"]:
         """Rows ``ids`` (clipped into the table), in ``dtype`` or the table's own."""
-        rows = jnp.take(self.table[...], ids, axis=0, mode="clip")
+        table = constrain(self.table[...], "vocab", None)  # whole rows, so that a lookup is local to a vocabulary shard
+        rows = jnp.take(table, ids, axis=0, mode="clip")
         return rows if dtype is None else rows.astype(dtype)

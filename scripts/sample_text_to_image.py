@@ -1,0 +1,75 @@
+"""Text to image from the four pure functions: load on a mesh, jit them, sample.  Copy it and change it.
+
+python scripts/sample_text_to_image.py --preset nano --prompt "a red circle" --out picture.png
+python scripts/sample_text_to_image.py --model DIR --mesh fsdp=4,tensor=2 --prompt "a red circle" --out picture.png
+"""
+
+import argparse
+
+import jax
+import numpy as np
+from PIL import Image
+
+from mammoth_jax.core.mesh import make_mesh, parse_mesh
+from mammoth_jax.core.precision import parse_dtype
+from mammoth_jax.flow.guidance import guided_steps
+from mammoth_jax.flow.schedules import inference_times
+from mammoth_jax.flow.solvers import Euler
+from mammoth_jax.models.vae.config import Tiling
+from mammoth_jax.pipelines.batching import PictureRequest, bucket, prompt_rows, token_bucket
+from mammoth_jax.pipelines.geometry import picture_size
+from mammoth_jax.pipelines.loading import load_model, random_model
+from mammoth_jax.pipelines.text_to_image import TextToImageOptions, TextToImagePipeline
+from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
+from mammoth_jax.sampling.unified import develop, draw_tokens, encode_prompts, paint
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--model", help="a released-format or converted folder")
+parser.add_argument("--preset", default="nano", help="random weights of this architecture, without --model")
+parser.add_argument("--mesh", default="", help="e.g. data=1,fsdp=4,tensor=2")
+parser.add_argument("--prompt", default="a red circle left of a blue square")
+parser.add_argument("--num-images", type=int, default=2)
+parser.add_argument("--steps", type=int, default=50)
+parser.add_argument("--out", default="picture.png")
+args = parser.parse_args()
+
+# Weights, each array directly in its shards.
+mesh, dtype = make_mesh(parse_mesh(args.mesh)), parse_dtype(None)
+loaded = (load_model if args.model else random_model)(args.model or args.preset, dtype=dtype, mesh=mesh)
+model, config = loaded.model, loaded.config
+pipeline = TextToImagePipeline(loaded)  # only for its plans: what the programs are compiled for
+
+# Requests as arrays of bucketed shapes.
+size = picture_size(config, config.picture_size, config.picture_size)
+requests = [PictureRequest(args.prompt, seed, size) for seed in range(args.num_images)]
+count = bucket(len(requests))
+rows = prompt_rows(loaded.tokenizer, requests, negative=DEFAULT_NEGATIVE_PROMPT, guided=True, num_rows=count)
+wanted = pipeline.decode_requests(requests, rows, TextToImageOptions())
+
+# The four programs.  Weights are arguments: a policy copy or an adapter goes under the same compiled program.
+encode = jax.jit(encode_prompts, static_argnames="plan")
+draw = jax.jit(draw_tokens, static_argnames=("plan", "conditions", "max_tokens", "guided"))
+diffuse = jax.jit(paint, static_argnames=("num_tokens", "solver", "guidance"))
+decode = jax.jit(develop, static_argnames=("grid", "patch_size", "tiling"))
+
+with jax.set_mesh(mesh):
+    plan, conditions = pipeline.decode_plan, pipeline.condition_plan
+    prompts = encode(model.decoder, rows.ids, rows.lengths, plan=plan)
+    length = token_bucket(size.tokens[0] * (size.tokens[1] + 1) + 1)
+    drawing = draw(
+        *(model.decoder, prompts, wanted, rows.answer_start, rows.negative),
+        **dict(plan=plan, conditions=conditions, max_tokens=length, guided=True),
+    )
+    sizes = np.full((count, 2), size.patches, np.int32)
+    times = inference_times(args.steps, sizes * config.dit.patch_size)
+    painted = diffuse(
+        *(model.dit, model.refiner, drawing.positive, drawing.negative, np.arange(count, dtype=np.uint32), sizes, times),
+        *(guided_steps(args.steps), np.full(count, 9.0, np.float32)),
+        **dict(num_tokens=int(np.prod(size.patches)), solver=Euler(), guidance="always"),
+    )
+    images = np.arange(len(requests), dtype=np.int32)
+    patch = config.dit.patch_size
+    pixels, _ = decode(model.vae, painted.latents, images, grid=size.patches, patch_size=patch, tiling=Tiling())
+
+Image.fromarray(np.concatenate(np.asarray(pixels), axis=1)).save(args.out)
+print(f"wrote {args.out}: {len(requests)} pictures side by side")
