@@ -27,23 +27,23 @@ def decode_tiled(
     b, rows, cols, channels = latents.shape
     height, width = min(tiling.tile, rows), min(tiling.tile, cols)
     down, across = _starts(rows, height, tiling.overlap), _starts(cols, width, tiling.overlap)
-    starts = np.stack(np.meshgrid(down, across, indexing="ij"), -1).reshape(-1, 2)
-    ramp = tiling.overlap * factor
-    weight = jnp.asarray(_ramp(height * factor, ramp)[:, None, None] * _ramp(width * factor, ramp)[:, None])
+    row_weights = _weights(down, height, rows, tiling.overlap, factor)
+    col_weights = _weights(across, width, cols, tiling.overlap, factor)
+    i, j = (index.reshape(-1) for index in np.meshgrid(range(len(down)), range(len(across)), indexing="ij"))
+    tiles = (down[i], across[j], row_weights[i], col_weights[j])
 
-    def add(
-        total: Float[Array, "b rows2 cols2 4"], start: Array
-    ) -> tuple[Float[Array, "b rows2 cols2 4"], None]:
-        tile = jax.lax.dynamic_slice(latents, (0, start[0], start[1], 0), (b, height, width, channels))
-        picture = decode(tile).astype(jnp.float32)
-        picture = jnp.concatenate([picture, jnp.ones_like(picture[..., :1])], axis=-1) * weight
-        place = (0, start[0] * factor, start[1] * factor, 0)
+    def add(total: Float[Array, "b rows2 cols2 4"], tile: tuple[Array, ...]) -> tuple[Array, None]:
+        row, col, row_weight, col_weight = tile
+        picture = decode(jax.lax.dynamic_slice(latents, (0, row, col, 0), (b, height, width, channels)))
+        picture = jnp.concatenate([picture.astype(jnp.float32), jnp.ones((*picture.shape[:-1], 1))], axis=-1)
+        picture = picture * row_weight[:, None, None] * col_weight[:, None]
+        place = (0, row * factor, col * factor, 0)
         old = jax.lax.dynamic_slice(total, place, picture.shape)
         return jax.lax.dynamic_update_slice(total, old + picture, place), None
 
     out_channels = jax.eval_shape(decode, latents[:, :height, :width]).shape[-1]
     total = jnp.zeros((b, rows * factor, cols * factor, out_channels + 1), jnp.float32)
-    total, _ = jax.lax.scan(add, total, jnp.asarray(starts))
+    total, _ = jax.lax.scan(add, total, jax.tree.map(jnp.asarray, tiles))
     return total[..., :-1] / total[..., -1:]
 
 
@@ -56,11 +56,14 @@ def _starts(size: int, tile: int, overlap: int) -> np.ndarray:
     return np.minimum(np.arange(count) * stride, size - tile).astype(np.int32)
 
 
-def _ramp(size: int, overlap: int) -> np.ndarray:
-    """Weights along one side of a tile: almost 0 in the outer third of the overlap, 1 from its inner third on.
-
-    They stay positive, because at the picture's border there is no other tile.
-    """
-    depth = np.arange(size) + 0.5
-    depth = np.minimum(depth, size - depth) / overlap  # 0 at the edge, 1 where the overlap ends
-    return np.clip(3 * depth - 1, 1e-6, 1.0).astype(np.float32)
+def _weights(
+    starts: np.ndarray, tile: int, size: int, overlap: int, factor: int
+) -> Float[np.ndarray, "tiles pixels"]:
+    """Each tile's weights along one side, in pixels: ramps at its ends, but not where the picture ends."""
+    depth = (np.arange(tile * factor) + 0.5) / (
+        overlap * factor
+    )  # 0 at the tile's edge, 1 where the overlap ends
+    ramp = np.clip(3 * depth - 1, 0.0, 1.0)
+    first = np.where((starts == 0)[:, None], 1.0, ramp)
+    last = np.where((starts + tile == size)[:, None], 1.0, ramp[::-1])
+    return np.minimum(first, last).astype(np.float32)
