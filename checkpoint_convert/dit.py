@@ -65,7 +65,7 @@ def _block_rules(source: str, target: str, layers: range, *, modulated: bool) ->
 
 
 def config_from_released(released: Mapping[str, Any], condition_width: int) -> DiTConfig:
-    """From ``gen_dit_config``; the release takes the condition's width from the backbone, not from ``text_feat_dim``."""
+    """From ``gen_dit_config``; the condition's width is the backbone's, whatever ``text_feat_dim`` says."""
     given = {**_DEFAULTS, **{key: value for key, value in released.items() if value is not None}}
     multiplier = given.get("ffn_dim_multiplier")
     first, second, third = (int(d) for d in given["axes_dim_rope"])

@@ -45,7 +45,7 @@ def test_a_missing_and_a_foreign_tensor_are_listed(kind, config, rules):
     gone = sorted(tensors)[3]
     del tensors[gone]
     tensors["foreign.weight"] = np.zeros(2, np.float32)
-    with pytest.raises(InputError, match="foreign.weight") as error:
+    with pytest.raises(InputError, match=r"foreign\.weight") as error:
         load_arrays(module, rules, tensors, "test")
     assert gone in str(error.value)
 
