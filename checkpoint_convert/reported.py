@@ -9,9 +9,11 @@ T = TypeVar("T")
 
 
 def reported(items: Iterable[T], total: int, stage: str) -> Iterator[T]:
-    """Yields ``items`` and reports after each how many of ``total`` are done."""
+    """Yields ``items``, keeping none, and reports after each how many of ``total`` are done."""
     line = ProgressLine()
-    for done, item in enumerate(items, 1):
+    done = 0  # not enumerate, which keeps the last item until the next one is made
+    for item in items:
         yield item
         del item
+        done += 1
         line(stage, done, total)

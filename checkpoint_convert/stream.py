@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from checkpoint_convert.reported import reported
 from checkpoint_convert.rules import Entry, Rule, Shape, check_parts, expand
 from checkpoint_convert.source import TensorSource, problems, shapes
 from mammoth_jax.core.parameters import named_parameters, with_parameters
-from checkpoint_convert.reported import reported
 from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
 
 M = TypeVar("M", bound=nnx.Module)

@@ -21,13 +21,13 @@ from checkpoint_convert.converted import (
     region,
 )
 from checkpoint_convert.new_folder import new_folder
+from checkpoint_convert.reported import reported
 from checkpoint_convert.rules import Entry, Rule, Shape
 from checkpoint_convert.safetensors_file import Spec
 from checkpoint_convert.source import FolderSource, TensorSource
 from checkpoint_convert.stream import fit, held_dtype, put
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import named_parameters, with_parameters
-from checkpoint_convert.reported import reported
 from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
 
 M = TypeVar("M", bound=nnx.Module)
@@ -139,6 +139,7 @@ def load_converted(
         param = parameters[name]
         cast = array if dtype is None else array.astype(dtype, copy=False)
         values[name] = put(cast, named_sharding(mesh, param.axes, param.shape, sharding))
+        del array, cast
     return with_parameters(module, values)
 
 

@@ -20,6 +20,7 @@ from checkpoint_convert.folder import ModelFolder, read_json
 from checkpoint_convert.model import MAMMOTHTOK, VAE, model_rules
 from checkpoint_convert.new_folder import new_folder
 from checkpoint_convert.released_config import config_to_released
+from checkpoint_convert.reported import reported
 from checkpoint_convert.rules import Entry, Rule, expand
 from checkpoint_convert.safetensors_file import ShardedWriter, Spec
 from checkpoint_convert.source import FolderSource
@@ -27,7 +28,6 @@ from checkpoint_convert.stream import by_target, fit, held_dtype, read_stack
 from checkpoint_convert.to_jax import check_arrays, side_files
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import named_parameters
-from checkpoint_convert.reported import reported
 from mammoth_jax.models.config import MammothConfig
 
 Arrays = Iterable[tuple[str, np.ndarray | jax.Array]]
@@ -105,6 +105,7 @@ def write_released(
     prefix: str = "",
     stem: str = "model",
     max_bytes: int | None = 5 * 10**9,
+    stage: str = "to-torch",
 ) -> None:
     """Writes the released tensors of ``groups`` (our array's name to its entries) as safetensors.
 
@@ -116,10 +117,11 @@ def write_released(
       prefix: taken off the released names.
       stem: file name without its ending.
       max_bytes: size of a shard; None writes one file without an index.
+      stage: what to call this in the progress report.
     """
     specs = {e.source.removeprefix(prefix): released[e.source] for group in groups.values() for e in group}
     writer = ShardedWriter(folder, specs, max_bytes, stem)
-    for name, array in reported(arrays, len(groups), "to-torch"):
+    for name, array in reported(arrays, len(groups), stage):
         for entry in groups[name]:
             tensor = entry.transform.backward(_host(array, entry.layer)).astype(
                 released[entry.source].dtype, copy=False

@@ -1,0 +1,110 @@
+"""``init``: a released-format folder with random weights, tokenizer files included."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from checkpoint_convert.model import model_rules
+from checkpoint_convert.new_folder import new_folder
+from checkpoint_convert.random_arrays import random_arrays
+from checkpoint_convert.released_config import config_to_released
+from checkpoint_convert.rules import expand
+from checkpoint_convert.safetensors_file import Spec
+from checkpoint_convert.stream import by_target
+from checkpoint_convert.to_torch import released_specs, write_released
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.parameters import abstract, named_parameters
+from mammoth_jax.core.precision import parse_dtype
+from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.processing import special_tokens
+
+
+def init_checkpoint(
+    config: MammothConfig, out_dir: Path | str, seed: int = 0, dtype: str = "float32"
+) -> None:
+    """Writes a complete folder: weights, configurations and a byte-level tokenizer.
+
+    Args:
+      config: the architecture.
+      out_dir: a folder that does not exist yet.
+      seed: of the weights.
+      dtype: ``float32`` or ``bfloat16``.
+
+    Raises:
+      InputError: ``out_dir`` exists or cannot be written, or the configuration's token ids leave no room for a text
+        vocabulary.
+    """
+    ranks = placeholder_ranks(config)
+    model = abstract(lambda rngs: Mammoth(config, rngs=rngs), parse_dtype(dtype))
+    parameters = named_parameters(model)
+    groups = by_target(expand(model_rules(config)), parameters)
+    arrays = random_arrays(lambda rngs: Mammoth(config, rngs=rngs), list(groups), seed)
+    with new_folder(out_dir) as folder:
+        write_json(folder / "config.json", config_to_released(config, dtype))
+        write_tokenizer(folder, config, ranks)
+        released: Mapping[str, Spec] = released_specs(groups, parameters)
+        write_released(folder, groups, released, arrays, stage="writing")
+
+
+def tokenizer_family(config: MammothConfig) -> str:
+    """The backbone's family as the tokenizer calls it."""
+    return config.backbone.family.replace("_", "")
+
+
+def num_text_ranks(config: MammothConfig) -> int:
+    """How many BPE ranks the configuration's token ids leave for text: the specials start right after them.
+
+    Raises:
+      InputError: fewer than the 256 bytes.
+    """
+    specials = (*special_tokens.CHAT_SPECIALS, *special_tokens.FAMILY_SPECIALS[tokenizer_family(config)])
+    count = config.backbone.image_token_id - specials.index(special_tokens.IMAGE_PAD)
+    if count < 256:
+        raise InputError(
+            f"backbone.image_token_id {config.backbone.image_token_id} leaves {count} ids for text; give at least "
+            f"{256 + specials.index(special_tokens.IMAGE_PAD)}, as 256 bytes and the chat's special tokens precede it"
+        )
+    return count
+
+
+def placeholder_ranks(config: MammothConfig) -> dict[bytes, int]:
+    """A vocabulary of the size that the configuration asks for: the bytes, then pairs and triples of bytes."""
+    ranks = dict(special_tokens.byte_ranks())
+    longer = (bytes(t) for n in (2, 3) for t in itertools.product(range(256), repeat=n))
+    for token in itertools.islice(longer, num_text_ranks(config) - len(ranks)):
+        ranks[token] = len(ranks)
+    return ranks
+
+
+def write_tokenizer(folder: Path, config: MammothConfig, ranks: Mapping[bytes, int]) -> None:
+    """Writes the release's two tokenizer files and the generation configurations that go with them.
+
+    Raises:
+      InputError: the ids do not fit (see ``special_token_ids``).
+    """
+    codes = config.mammothtok.codebook_size
+    lines = special_tokens.vision_token_lines(codes)
+    start = config.backbone.decoder.gen_vocab_start_index
+    ids = special_tokens.special_token_ids(tokenizer_family(config), len(ranks), start, lines)
+    special_tokens.write_tokenizer_files(folder, ranks, lines)
+    first = ids[special_tokens.visual_token(0)]
+    text_to_image = {
+        "eol_token_id": ids[special_tokens.END_OF_LINE],
+        "visual_token_start_id": first,
+        "visual_token_end_id": first + codes,
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": min(2048, codes),
+        "top_p": 1.0,
+    }
+    end = {"eos_token_id": ids[special_tokens.IM_END], "pad_token_id": ids[special_tokens.END_OF_TEXT]}
+    write_json(folder / "t2i_generation_config.json", text_to_image)
+    write_json(folder / "und_generation_config.json", {"max_new_tokens": 2048, **end})
+
+
+def write_json(file: Path, data: Mapping[str, Any]) -> None:
+    """Writes an object as indented JSON."""
+    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
