@@ -12,13 +12,11 @@ class ReleaseFaults:
         of the alignment module are dropped (``models/dit/release_context.py``).
       sticky_guidance: once a step lies outside ``cfg_range``, no later step is guided.
       rounded_time: time is rounded to the weights' number format before the sinusoid.
-      zero_small_sides: a picture's side under the size of one cell is resized to 0 instead of one cell.
     """
 
     padded_context: bool = False
     sticky_guidance: bool = False
     rounded_time: bool = False
-    zero_small_sides: bool = False
 
 
 NO_FAULTS = ReleaseFaults()

@@ -79,7 +79,7 @@ def _decode_dataclass(cls: type, data: Any, path: str) -> Any:
 def _decode_union(kinds: Sequence[Any], data: Any, path: str) -> Any:
     if data is None and type(None) in kinds:
         return None
-    classes = {k.__name__: k for k in kinds if dataclasses.is_dataclass(k)}
+    classes = {k.__name__: k for k in kinds if isinstance(k, type) and dataclasses.is_dataclass(k)}
     if len(classes) > 1 and isinstance(data, Mapping):
         name = data.get("type")
         if name not in classes:

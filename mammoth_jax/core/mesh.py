@@ -30,7 +30,10 @@ def parse_mesh(text: str) -> dict[str, int]:
     return {axis: sizes.get(axis, 1) for axis in AXES}
 
 
-def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    sizes: dict[str, int] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+) -> Mesh:
     """A mesh over ``devices`` (all of the process's backend by default); without sizes all devices are ``fsdp``.
 
     The axes are of the automatic kind: the compiler propagates shardings from the weights and from the constraints

@@ -81,7 +81,11 @@ def shardings(module: M, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> M:
 
 
 def initialize(
-    build: Callable[[nnx.Rngs], M], seed: int, mesh: Mesh, dtype: Any = jnp.float32, rules: ShardingRules = DEFAULT_RULES
+    build: Callable[[nnx.Rngs], M],
+    seed: int,
+    mesh: Mesh,
+    dtype: Any = jnp.float32,
+    rules: ShardingRules = DEFAULT_RULES,
 ) -> M:
     """Random weights, one array at a time directly into its shards: no device holds more than its part."""
     module = abstract(build)

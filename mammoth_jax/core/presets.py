@@ -16,7 +16,8 @@ def config_folder() -> Path:
     for folder in _FOLDERS:
         if (folder / "model").is_dir():
             return folder
-    raise InputError(f"the shipped configs are missing: looked in {', '.join(map(str, _FOLDERS))}; reinstall mammoth_jax")
+    looked = ", ".join(map(str, _FOLDERS))
+    raise InputError(f"the shipped configs are missing: looked in {looked}; reinstall mammoth_jax")
 
 
 def preset_names() -> list[str]:

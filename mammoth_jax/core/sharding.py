@@ -46,7 +46,8 @@ class ShardingRules:
         if name is None:
             return ()
         if not hasattr(self, name):
-            raise InputError(f"logical axis {name!r} has no sharding rule; known: {[f.name for f in dataclasses.fields(self)]}")
+            known = ", ".join(field.name for field in dataclasses.fields(self))
+            raise InputError(f"logical axis {name!r} has no sharding rule; known: {known}")
         return getattr(self, name)
 
     def spec(self, axes: Axes, shape: Sequence[int], mesh_shape: dict[str, int], *, move: bool = True) -> PartitionSpec:
@@ -66,7 +67,9 @@ class ShardingRules:
         for dim, name in enumerate(axes):
             for axis in self.mesh_axes(name):
                 if axis in claimed:
-                    raise InputError(f"colliding axes: {name!r} and {claimed[axis]!r} both shard over {axis!r} in {tuple(axes)}")
+                    raise InputError(
+                        f"colliding axes: {name!r} and {claimed[axis]!r} both shard over {axis!r} in {tuple(axes)}"
+                    )
                 claimed[axis] = str(name)
                 if not _place(axis, dim, placed, shape, mesh_shape):
                     homeless.append(axis)
