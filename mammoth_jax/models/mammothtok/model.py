@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Array, Float, Int, UInt8
@@ -53,7 +54,7 @@ class MammothTok(nnx.Module):
         return self.quantizer.encode(self.encoder(picture))
 
     def decode(
-        self, ids: Int[Array, "b gr gc"], dtype: jnp.dtype = jnp.float32
+        self, ids: Int[Array, "b gr gc"], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "b rows cols 3"]:
         """The picture of code ids, about [-1, 1] and not clamped, float32; computed in ``dtype``.
 
@@ -65,7 +66,7 @@ class MammothTok(nnx.Module):
         return self.decoder(self.quantizer.lookup(ids).astype(dtype)).astype(jnp.float32)
 
 
-def to_uint8(picture: Float[Array, "... rows cols 3"]) -> UInt8[Array, "... rows cols 3"]:
+def to_uint8(picture: Float[Array, "..."]) -> UInt8[Array, "..."]:
     """Pixels of a decoded picture as the release rounds them: ``127.5 x + 128`` clamped and truncated."""
     return jnp.clip(127.5 * picture.astype(jnp.float32) + 128.0, 0.0, 255.0).astype(jnp.uint8)
 

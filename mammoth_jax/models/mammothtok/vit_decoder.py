@@ -16,7 +16,7 @@ from mammoth_jax.ops.attention import attention
 from mammoth_jax.ops.rope import rotate_interleaved
 
 _EPS = 1e-5
-Rotation = tuple[Float[Array, "1 n half"], Float[Array, "1 n half"]]
+Rotation = tuple[Float[Array, "n half"], Float[Array, "n half"]]
 
 
 class DecoderBlock(nnx.Module):
@@ -36,7 +36,8 @@ class DecoderBlock(nnx.Module):
 
     def __call__(self, x: Float[Array, "b n d"], rotation: Rotation) -> Float[Array, "b n d"]:
         h = self.norm1(x)
-        query, key = rotate_interleaved(self.query(h), *rotation), rotate_interleaved(self.key(h), *rotation)
+        cos, sin = (jnp.broadcast_to(table, (x.shape[0], *table.shape)) for table in rotation)
+        query, key = rotate_interleaved(self.query(h), cos, sin), rotate_interleaved(self.key(h), cos, sin)
         x = x + self.out(attention(query, key, self.value(h)))
         x = x + self.mlp(self.norm2(x))
         return constrain(x, "batch", "length", None)
@@ -117,5 +118,5 @@ def rotary_grid(rows: int, cols: int, head_width: int) -> Rotation:
     shape = (rows, cols, quarter)
     row = jnp.broadcast_to((jnp.arange(rows)[:, None] * frequency)[:, None], shape)
     col = jnp.broadcast_to((jnp.arange(cols)[:, None] * frequency)[None], shape)
-    angle = jnp.concatenate([row, col], axis=-1).reshape(1, rows * cols, 2 * quarter)
+    angle = jnp.concatenate([row, col], axis=-1).reshape(rows * cols, 2 * quarter)
     return jnp.cos(angle), jnp.sin(angle)

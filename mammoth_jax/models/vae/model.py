@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Array, Float, UInt8
@@ -19,10 +20,10 @@ from mammoth_jax.models.vae.tiling import decode_tiled
 class Posterior(NamedTuple):
     """A diagonal Gaussian over latents (not scaled), float32."""
 
-    mean: Float[Array, "b rows cols c"]
-    logvar: Float[Array, "b rows cols c"]
+    mean: Float[Array, "..."]
+    logvar: Float[Array, "..."]
 
-    def sample(self, noise: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c"]:
+    def sample(self, noise: Float[Array, "..."]) -> Float[Array, "..."]:
         """The latents that standard normal ``noise`` selects."""
         return self.mean + jnp.exp(0.5 * self.logvar) * noise
 
@@ -116,7 +117,7 @@ class VAE(nnx.Module):
         latents: Float[Array, "b rows cols c"],
         tiling: Tiling = Tiling(),
         *,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> Float[Array, "b rows2 cols2 3"]:
         """The picture of *unscaled* latents, about [-1, 1] and not clamped, float32; computed in ``dtype``.
 
@@ -141,6 +142,6 @@ def posterior(moments: Float[Array, "b rows cols c2"]) -> Posterior:
     return Posterior(mean, jnp.clip(logvar, -30.0, 20.0))
 
 
-def postprocess(picture: Float[Array, "... rows cols 3"]) -> UInt8[Array, "... rows cols 3"]:
+def postprocess(picture: Float[Array, "..."]) -> UInt8[Array, "..."]:
     """Pixels of a decoded picture: ``255 (x / 2 + 1/2)`` clamped and rounded (half to even)."""
     return jnp.round(jnp.clip(picture.astype(jnp.float32) / 2 + 0.5, 0.0, 1.0) * 255).astype(jnp.uint8)
