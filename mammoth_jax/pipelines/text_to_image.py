@@ -169,6 +169,8 @@ class TextToImagePipeline:
         Raises:
           InputError: a bad size, option or prompt, or a part that the checkpoint lacks.
         """
+        if output_type not in _CONVERT:
+            raise InputError(f"output_type {output_type!r}: expected one of {sorted(_CONVERT)}")
         settings = _options(options)
         requests = self._requests(prompt, height, width, grid, num_images_per_prompt, seed)
         if latents is not None and len(latents) != len(requests):
@@ -180,10 +182,7 @@ class TextToImagePipeline:
             pictures += self.generate(requests[part], settings, noise, pixels=output_type != "latent")
             if progress is not None:
                 progress("drawing", len(pictures), len(requests))
-        convert = {"pil": lambda p: Image.fromarray(p.pixels), "np": lambda p: p.pixels, "latent": lambda p: p.latents}
-        if output_type not in convert:
-            raise InputError(f"output_type {output_type!r}: expected one of {sorted(convert)}")
-        return TextToImageOutput([convert[output_type](p) for p in pictures], pictures)
+        return TextToImageOutput([_CONVERT[output_type](p) for p in pictures], pictures)
 
     def generate(
         self,
@@ -373,6 +372,13 @@ class TextToImagePipeline:
             for i, text in enumerate(prompts)
             for image in range(num_images)
         ]
+
+
+_CONVERT: Mapping[str, Callable[[Picture], Any]] = {
+    "pil": lambda picture: Image.fromarray(picture.pixels),
+    "np": lambda picture: picture.pixels,
+    "latent": lambda picture: picture.latents,
+}
 
 
 def _options(values: Mapping[str, Any]) -> TextToImageOptions:
