@@ -1,6 +1,7 @@
 """Model folders of either kind: what they hold, and their weights on a mesh."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -56,6 +57,7 @@ def abstract_model(
     return _abstract(config, present if parts is None else present & frozenset(parts))
 
 
+@functools.lru_cache(maxsize=8)
 def _abstract(config: MammothConfig, parts: frozenset[str]) -> Mammoth:
     return abstract(lambda rngs: Mammoth(config, parts=parts, rngs=rngs))
 
