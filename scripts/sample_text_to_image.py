@@ -19,7 +19,8 @@ from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.pipelines.batching import PictureRequest, bucket, prompt_rows, token_bucket
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.loading import load_model, random_model
-from mammoth_jax.pipelines.text_to_image import TextToImageOptions, TextToImagePipeline
+from mammoth_jax.pipelines.options import TextToImageOptions
+from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
 from mammoth_jax.sampling.unified import develop, draw_tokens, encode_prompts, paint
 
@@ -63,7 +64,8 @@ with jax.set_mesh(mesh):
     sizes = np.full((count, 2), size.patches, np.int32)
     times = inference_times(args.steps, sizes * config.dit.patch_size)
     painted = diffuse(
-        *(model.dit, model.refiner, drawing.positive, drawing.negative, np.arange(count, dtype=np.uint32), sizes, times),
+        *(model.dit, model.refiner, drawing.positive, drawing.negative),
+        *(np.arange(count, dtype=np.uint32), sizes, times),  # seeds; an array of noise goes here too
         *(guided_steps(args.steps), np.full(count, 9.0, np.float32)),
         **dict(num_tokens=int(np.prod(size.patches)), solver=Euler(), guidance="always"),
     )

@@ -16,7 +16,8 @@ from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options, ann
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
-    from mammoth_jax.pipelines.text_to_image import Picture, TextToImagePipeline
+    from mammoth_jax.pipelines.options import Picture
+    from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 
 SETTINGS = {
     "steps": "num_inference_steps",
@@ -155,7 +156,7 @@ def picture_settings(
     args: argparse.Namespace, pipeline: "TextToImagePipeline", picture: "Picture"
 ) -> dict[str, Any]:
     """Everything that decided one picture, the checkpoint's own settings included."""
-    from mammoth_jax.pipelines.text_to_image import TextToImageOptions
+    from mammoth_jax.pipelines.options import TextToImageOptions
 
     options = dataclasses.asdict(TextToImageOptions(**drawing_options(args)))
     del options["faults"]

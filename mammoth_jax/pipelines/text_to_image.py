@@ -10,12 +10,11 @@ import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
 
-from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.types import Float, Int
+from mammoth_jax.core.types import Float
 from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.schedules import inference_times
-from mammoth_jax.flow.solvers import DPMSolverPP2M, Euler, Heun, Solver
+from mammoth_jax.flow.solvers import SOLVERS
 from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.ops.patchify import patchify
@@ -28,84 +27,24 @@ from mammoth_jax.pipelines.batching import (
 )
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.loading import LoadedModel, load_model, random_model
-from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
+from mammoth_jax.pipelines.options import NEEDED_PARTS, Picture, TextToImageOptions, parse_options
+from mammoth_jax.pipelines.programs import (
+    develop_program,
+    develop_tokens_program,
+    draw_program,
+    encode_program,
+    paint_program,
+    read_program,
+)
 from mammoth_jax.processing.special_tokens import IMAGE_END
 from mammoth_jax.sampling.decode import DecodePlan, Requests, VisualVocabulary
-from mammoth_jax.sampling.diffusion import Guidance
+from mammoth_jax.sampling.diffusion import Guidance, OnStep
 from mammoth_jax.sampling.logits import SamplingSettings
-from mammoth_jax.sampling.unified import (
-    ConditionPlan,
-    develop,
-    develop_tokens,
-    draw_tokens,
-    encode_prompts,
-    paint,
-    read_prompts,
-)
+from mammoth_jax.sampling.unified import ConditionPlan
 
-Mode = Literal["ar+diffusion", "diffusion", "ar"]
 OutputType = Literal["pil", "np", "latent"]
 Progress = Callable[[str, int, int], None]
-
-SOLVERS: Mapping[str, Solver] = {"euler": Euler(), "heun": Heun(), "dpmpp2m": DPMSolverPP2M()}
-NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
-    "ar+diffusion": ("text_decoder", "generation_experts", "dit", "refiner", "vae"),
-    "diffusion": ("text_decoder", "dit", "vae"),
-    "ar": ("text_decoder", "generation_experts", "mammothtok_codebook", "mammothtok_decoder"),
-}
-
-# One jitted function a program, shared by all pipelines of the process; weights are arguments.
-encode_program = jax.jit(encode_prompts, static_argnames="plan")
-draw_program = jax.jit(draw_tokens, static_argnames=("plan", "conditions", "max_tokens", "guided"))
-read_program = jax.jit(read_prompts, static_argnames="conditions")
-paint_program = jax.jit(paint, static_argnames=("num_tokens", "solver", "guidance", "faults", "trace"))
-develop_program = jax.jit(develop, static_argnames=("grid", "patch_size", "tiling"))
-develop_tokens_program = jax.jit(develop_tokens, static_argnames=("grid", "visual_start"))
-
-
-@dataclasses.dataclass(frozen=True)
-class TextToImageOptions:
-    """How to draw; see :meth:`TextToImagePipeline.__call__`.  ``None`` takes the checkpoint's generation settings."""
-
-    num_inference_steps: int = 50
-    guidance_scale: float = 9.0
-    ar_guidance_scale: float = 7.0
-    negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    repetition_penalty: float | None = None
-    cfg_range: tuple[float, float] = (0.0, 1.0)
-    solver: str = "euler"
-    mode: Mode = "ar+diffusion"
-    faults: ReleaseFaults = NO_FAULTS
-
-    def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise InputError(f"num_inference_steps {self.num_inference_steps}: at least 1 is needed")
-        if self.solver not in SOLVERS:
-            raise InputError(f"solver {self.solver!r}: expected one of {sorted(SOLVERS)}")
-        if self.mode not in NEEDED_PARTS:
-            raise InputError(f"mode {self.mode!r}: expected one of {sorted(NEEDED_PARTS)}")
-        if self.temperature is not None and self.temperature < 0:
-            raise InputError(f"temperature {self.temperature}: expected 0 (greedy) or more")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top_p {self.top_p}: expected more than 0 and at most 1")
-        if self.top_k is not None and self.top_k < 0:
-            raise InputError(f"top_k {self.top_k}: expected 0 (off) or more")
-        if self.repetition_penalty is not None and self.repetition_penalty <= 0:
-            raise InputError(f"repetition_penalty {self.repetition_penalty}: expected more than 0 (1 is off)")
-        guided_steps(self.num_inference_steps, self.cfg_range, self.faults)
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """One picture: its request, uint8 pixels, its visual tokens' codes ``[rows, cols]`` and its latents, if drawn."""
-
-    request: PictureRequest
-    pixels: np.ndarray
-    codes: Int[np.ndarray, "rows cols"] | None
-    latents: Float[np.ndarray, "rows cols c"] | None
+StepCallback = Callable[["TextToImagePipeline", int, np.ndarray, dict[str, np.ndarray]], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +55,7 @@ class TextToImageOutput:
     pictures: list[Picture]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TextToImagePipeline:
     """Draws pictures from prompts with a loaded model."""
 
@@ -150,6 +89,7 @@ class TextToImagePipeline:
         output_type: OutputType = "pil",
         batch_size: int = 16,
         progress: Progress | None = None,
+        callback_on_step_end: StepCallback | None = None,
         **options: Any,
     ) -> TextToImageOutput:
         """Draws ``num_images_per_prompt`` pictures of every prompt.
@@ -164,6 +104,8 @@ class TextToImagePipeline:
             them; no pixels are decoded).
           batch_size: pictures a launch.
           progress: called with (stage, done, total) between programs.
+          callback_on_step_end: called on the host after each diffusion step with the pipeline, the step, the rows'
+            times and ``{"latents": [b, n, p] patch tokens}``; it watches, what it returns is not used.
           options: fields of :class:`TextToImageOptions`.
 
         Raises:
@@ -171,7 +113,7 @@ class TextToImagePipeline:
         """
         if output_type not in _CONVERT:
             raise InputError(f"output_type {output_type!r}: expected one of {sorted(_CONVERT)}")
-        settings = _options(options)
+        settings = parse_options(options)
         requests = self._requests(prompt, height, width, grid, num_images_per_prompt, seed)
         if latents is not None and len(latents) != len(requests):
             raise InputError(f"latents for {len(latents)} pictures, but {len(requests)} are asked for")
@@ -179,7 +121,13 @@ class TextToImagePipeline:
         for first in range(0, len(requests), batch_size):
             part = slice(first, first + batch_size)
             noise = None if latents is None else latents[part]
-            pictures += self.generate(requests[part], settings, noise, pixels=output_type != "latent")
+            pictures += self.generate(
+                requests[part],
+                settings,
+                noise,
+                pixels=output_type != "latent",
+                on_step=None if callback_on_step_end is None else _OnStep(self, callback_on_step_end),
+            )
             if progress is not None:
                 progress("drawing", len(pictures), len(requests))
         return TextToImageOutput([_CONVERT[output_type](p) for p in pictures], pictures)
@@ -191,6 +139,7 @@ class TextToImagePipeline:
         latents: Float[np.ndarray, "b rows cols c"] | None = None,
         *,
         pixels: bool = True,
+        on_step: OnStep | None = None,
     ) -> list[Picture]:
         """Draws one batch, whatever its mixture of prompts, grids and sizes."""
         loaded = self.loaded
@@ -225,7 +174,9 @@ class TextToImagePipeline:
                 tokens, positive, negative = drawing.tokens, drawing.positive, drawing.negative
             if options.mode == "ar":
                 return self._develop_tokens(requests, tokens)
-            painted = self._paint(requests, positive, negative, len(rows.prompt), options, latents)
+            painted = self._paint(requests, positive, negative, len(rows.prompt), options, latents, on_step)
+            if on_step is not None:
+                jax.effects_barrier()
             return self._develop(requests, painted, tokens, pixels)
 
     @property
@@ -283,6 +234,7 @@ class TextToImagePipeline:
         num_rows: int,
         options: TextToImageOptions,
         latents: np.ndarray | None,
+        on_step: OnStep | None,
     ) -> jax.Array:
         config = self.loaded.config
         fill = [requests[0]] * (num_rows - len(requests))
@@ -308,6 +260,7 @@ class TextToImagePipeline:
             solver=SOLVERS[options.solver],
             guidance=guidance,
             faults=options.faults,
+            on_step=on_step,
         )
         return result.latents
 
@@ -374,19 +327,22 @@ class TextToImagePipeline:
         ]
 
 
+@dataclasses.dataclass(frozen=True)
+class _OnStep:
+    """A user's callback in the form that the diffusion program calls; equal ones share a compiled program."""
+
+    pipeline: TextToImagePipeline
+    callback: StepCallback
+
+    def __call__(self, step: jax.Array, times: jax.Array, latents: jax.Array) -> None:
+        self.callback(self.pipeline, int(step), np.asarray(times), {"latents": np.asarray(latents)})
+
+
 _CONVERT: Mapping[str, Callable[[Picture], Any]] = {
     "pil": lambda picture: Image.fromarray(picture.pixels),
     "np": lambda picture: picture.pixels,
     "latent": lambda picture: picture.latents,
 }
-
-
-def _options(values: Mapping[str, Any]) -> TextToImageOptions:
-    known = {field.name for field in dataclasses.fields(TextToImageOptions)}
-    for name in values:
-        if name not in known:
-            raise InputError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
-    return TextToImageOptions(**values)
 
 
 def _one_each(name: str, value: Any, count: int) -> list[Any]:

@@ -23,6 +23,8 @@ from mammoth_jax.models.dit.transformer import Context, DiT, References
 
 Guidance = Literal["never", "always", "ranged"]
 Tree = TypeVar("Tree")
+OnStep = Callable[[Array, Array, Array], None]
+"""Called on the host after each step with its number, the rows' times at its start and the latents after it."""
 
 
 @jax.tree_util.register_dataclass
@@ -68,10 +70,11 @@ def diffuse(
     references: References | None = None,
     faults: ReleaseFaults = NO_FAULTS,
     trace: bool = False,
+    on_step: OnStep | None = None,
 ) -> DiffusionResult:
     """Integrates the network's velocity from noise to data.
 
-    Static under ``jax.jit``: ``solver``, ``guidance``, ``faults``, ``trace``; the rest are arrays.
+    Static under ``jax.jit``: ``solver``, ``guidance``, ``faults``, ``trace``, ``on_step``; the rest are arrays.
 
     Args:
       dit, refiner: the network; it runs in the dtype of its weights, the latents stay float32.
@@ -116,7 +119,7 @@ def diffuse(
 
     def step(carry: tuple, xs: tuple) -> tuple[tuple, tuple]:
         x, state, count = carry
-        t, t_next, flag = xs
+        t, t_next, flag, number = xs
         seen: list[tuple[Array, Array]] = []
 
         def evaluate(x: Array, t: Array) -> Array:
@@ -125,12 +128,15 @@ def diffuse(
 
         x, state = solver.step(evaluate, state, x, t, t_next)
         count = count + sum(guided for _, guided in seen)
+        if on_step is not None:
+            jax.debug.callback(on_step, number, t, x)
         return (x, state, count), ((seen[0][0], x) if trace else (None, None))
 
     x = noise.astype(jnp.float32)
     times = times.astype(jnp.float32)
     carry = (x, solver.start(x), jnp.zeros((), jnp.int32))
-    (x, _, count), (velocities, trajectory) = jax.lax.scan(step, carry, (times[:-1], times[1:], flags))
+    xs = (times[:-1], times[1:], flags, jnp.arange(times.shape[0] - 1))
+    (x, _, count), (velocities, trajectory) = jax.lax.scan(step, carry, xs)
     return DiffusionResult(x, count, velocities, trajectory)
 
 

@@ -34,7 +34,7 @@ from mammoth_jax.sampling.decode import (
     prefill,
     start,
 )
-from mammoth_jax.sampling.diffusion import DiffusionResult, Guidance, diffuse, initial_noise
+from mammoth_jax.sampling.diffusion import DiffusionResult, Guidance, OnStep, diffuse, initial_noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +185,7 @@ def paint(
     guidance: Guidance,
     faults: ReleaseFaults = NO_FAULTS,
     trace: bool = False,
+    on_step: OnStep | None = None,
 ) -> DiffusionResult:
     """Program 3: all steps of all rows, whatever their sizes; ``start`` is the noise, or the seeds to draw it from."""
     if start.ndim == 1:
@@ -205,4 +206,5 @@ def paint(
         text_guidance=text_guidance,
         faults=faults,
         trace=trace,
+        on_step=on_step,
     )

@@ -11,7 +11,7 @@ from mammoth_jax.cli.main import main
 from mammoth_jax.core.png import read_settings
 from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.pipelines.geometry import PictureSize
-from mammoth_jax.pipelines.text_to_image import Picture
+from mammoth_jax.pipelines.options import Picture
 from mammoth_jax.processing.generation_config import GenerationSettings
 
 SIZE = PictureSize(pixels=(64, 96), tokens=(8, 12), patches=(8, 12))

@@ -5,14 +5,16 @@ import functools
 import jax
 import numpy as np
 import pytest
-from tests.tiny_model import tiny_config, tiny_pipeline
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
+from mammoth_jax.ops.patchify import patchify
 from mammoth_jax.pipelines import text_to_image
 from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.pipelines.geometry import picture_size
-from mammoth_jax.pipelines.text_to_image import TextToImageOptions, TextToImagePipeline
+from mammoth_jax.pipelines.options import TextToImageOptions
+from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
+from tests.tiny_model import tiny_config, tiny_pipeline
 
 OPTIONS = TextToImageOptions(num_inference_steps=3, guidance_scale=4.0, temperature=1.0, top_k=50, top_p=0.9)
 WORDS = "a small red circle to the left of a tall blue square, then "
@@ -97,7 +99,8 @@ def test_a_batch_is_four_launches_and_a_second_one_compiles_nothing(monkeypatch)
     pipe(["one", "two", "three"], grid=(7, 3), **options)
     assert counts.launched == ["encode", "draw", "paint", "develop"]
     assert counts.compiled == 4
-    pipe(["four", "five", "a six that is longer"], grid=(5, 4), seed=9, guidance_scale=3.0, ar_guidance_scale=2.0, **options)
+    others = ["four", "five", "a six that is longer"]
+    pipe(others, grid=(5, 4), seed=9, guidance_scale=3.0, ar_guidance_scale=2.0, **options)
     assert counts.compiled == 4
     assert counts.launched == ["encode", "draw", "paint", "develop"] * 2
 
@@ -138,6 +141,19 @@ def test_given_latents_replace_the_seed():
     first = pipe("a cat", latents=noise, seed=1, **kwargs).images[0]
     second = pipe("a cat", latents=noise, seed=2, **kwargs).images[0]
     assert first.dtype == np.float32 and np.array_equal(first, second)
+
+
+def test_a_callback_sees_every_step_and_the_last_latents():
+    seen: dict[int, np.ndarray] = {}
+
+    def watch(_, step, times, values):
+        seen[step] = values["latents"]
+
+    kwargs = {"height": 16, "width": 16, "num_inference_steps": 2, "output_type": "latent", "mode": "diffusion"}
+    out = pipeline()("a cat", callback_on_step_end=watch, **kwargs)
+    assert sorted(seen) == [0, 1]
+    patch = tiny_config().dit.patch_size
+    assert np.allclose(patchify(out.images[0][None], patch), seen[1][:1], atol=1e-6)
 
 
 @pytest.mark.parametrize(

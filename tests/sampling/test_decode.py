@@ -5,12 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.tiny_model import tiny_pipeline
 
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.pipelines.batching import PictureRequest, PromptRows, prompt_rows
 from mammoth_jax.pipelines.geometry import picture_size
-from mammoth_jax.pipelines.text_to_image import TextToImageOptions
+from mammoth_jax.pipelines.options import TextToImageOptions
 from mammoth_jax.sampling.decode import (
     DecodePlan,
     Prefill,
@@ -21,6 +20,7 @@ from mammoth_jax.sampling.decode import (
     prefill,
     start,
 )
+from tests.tiny_model import tiny_pipeline
 
 MAX_TOKENS = 32
 run_prefill = jax.jit(prefill, static_argnames="plan")

@@ -22,7 +22,7 @@ from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.models.vae.model import VAE
 from mammoth_jax.ops.patchify import patchify, unpatchify
-from mammoth_jax.pipelines.text_to_image import develop_program, draw_program, encode_program, paint_program
+from mammoth_jax.pipelines.programs import develop_program, draw_program, encode_program, paint_program
 from mammoth_jax.processing.mrope import text_positions
 from mammoth_jax.sampling.decode import (
     DecodePlan,

@@ -1,0 +1,22 @@
+"""The compiled programs of text to image: one jitted function each, shared by all pipelines of a process.
+
+Weights are arguments, so pipelines over models of one architecture share what is compiled.
+"""
+
+import jax
+
+from mammoth_jax.sampling.unified import (
+    develop,
+    develop_tokens,
+    draw_tokens,
+    encode_prompts,
+    paint,
+    read_prompts,
+)
+
+encode_program = jax.jit(encode_prompts, static_argnames="plan")
+draw_program = jax.jit(draw_tokens, static_argnames=("plan", "conditions", "max_tokens", "guided"))
+read_program = jax.jit(read_prompts, static_argnames="conditions")
+paint_program = jax.jit(paint, static_argnames=("num_tokens", "solver", "guidance", "faults", "trace", "on_step"))
+develop_program = jax.jit(develop, static_argnames=("grid", "patch_size", "tiling"))
+develop_tokens_program = jax.jit(develop_tokens, static_argnames=("grid", "visual_start"))
