@@ -107,7 +107,7 @@ def read_header(file: Path) -> Header:
     for name, info in tensors.items():
         if info.offset + info.nbytes > size:
             raise InputError(
-                f"{file} is truncated: {name} ends at byte {info.offset + info.nbytes}, the file has {size}; copy it again"
+                f"{file} is truncated: {name} ends at byte {info.offset + info.nbytes} of {size}; copy it again"
             )
     return Header(tensors, tuple(doubled))
 
@@ -134,7 +134,7 @@ def read_tensor(info: TensorInfo) -> np.ndarray:
       InputError: the file cannot be read to the tensor's end.
     """
     raw = np.empty(info.nbytes, np.uint8)
-    view, done = memoryview(raw), 0
+    view, done = raw.data, 0
     try:
         descriptor = os.open(info.file, os.O_RDONLY)
         try:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from checkpoint_convert.__main__ import main
 from checkpoint_convert.converted import ConvertedFolder, pieces, region
@@ -128,3 +129,18 @@ def test_only_the_files_that_the_index_names_are_read(tmp_path):
     src = write_folder(tmp_path / "src", tiny("qwen3_vl"), tensors)
     write_tensors(src, {"a.stranger": np.zeros(2, np.float32)}, None, "inputs")
     assert set(FolderSource(src).specs) == set(tensors)
+
+
+def test_written_shards_are_what_the_safetensors_library_reads(tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {
+        f"t{i}": rng.standard_normal((3, i + 1)).astype(d)
+        for i, d in enumerate((jnp.bfloat16, np.float32) * 3)
+    }
+    tensors["transposed"] = rng.standard_normal((5, 7), np.float32).T
+    tensors["empty"], tensors["scalar"] = np.zeros((0, 2), np.float32), np.float32(3).reshape(())
+    write_tensors(tmp_path, tensors, None)
+    with safe_open(tmp_path / "model.safetensors", "np") as file:
+        assert file.metadata() == {"format": "pt"}
+        for name, x in tensors.items():
+            np.testing.assert_array_equal(file.get_tensor(name), x)
