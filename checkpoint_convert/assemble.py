@@ -231,7 +231,7 @@ def _is_tied(plain: Mapping[str, Any]) -> bool:
 def _write_weights(
     folder: Path, config: MammothConfig, given: Mapping[str, Given], seed: int, tied: bool
 ) -> None:
-    parameters = named_parameters(abstract(lambda rngs: Mammoth(config, rngs=rngs)))
+    parameters = named_parameters(abstract(lambda: Mammoth(config)))
     entries = expand(model_rules(config))
     groups = by_target(entries, parameters)
     wanted = released_specs(groups, parameters)

@@ -59,7 +59,7 @@ def abstract_model(
 
 @functools.lru_cache(maxsize=8)
 def _abstract(config: MammothConfig, parts: frozenset[str]) -> Mammoth:
-    return abstract(lambda rngs: Mammoth(config, parts=parts, rngs=rngs))
+    return abstract(lambda: Mammoth(config, parts=parts))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,10 +38,10 @@ def init_checkpoint(
         vocabulary.
     """
     ranks = placeholder_ranks(config)
-    model = abstract(lambda rngs: Mammoth(config, rngs=rngs), parse_dtype(dtype))
+    model = abstract(lambda: Mammoth(config), parse_dtype(dtype))
     parameters = named_parameters(model)
     groups = by_target(expand(model_rules(config)), parameters)
-    arrays = random_arrays(lambda rngs: Mammoth(config, rngs=rngs), list(groups), seed)
+    arrays = random_arrays(lambda: Mammoth(config), list(groups), seed)
     with new_folder(out_dir) as folder:
         write_json(folder / "config.json", config_to_released(config, dtype))
         write_tokenizer(folder, config, ranks)

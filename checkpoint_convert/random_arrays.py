@@ -9,7 +9,7 @@ from mammoth_jax.core.parameters import abstract, initial_value, named_parameter
 
 
 def random_arrays(
-    build: Callable[[nnx.Rngs], nnx.Module], names: Sequence[str], seed: int
+    build: Callable[[], nnx.Module], names: Sequence[str], seed: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The named float32 parameters of the module that ``build`` declares, in the given order.
 

@@ -44,8 +44,8 @@ def randomized(module: nnx.Module, seed: int) -> nnx.Module:
 
 def models() -> tuple[DiT, QFormer]:
     """The transformer and its Q-Former."""
-    dit = abstract(lambda rngs: DiT(CONFIG, rngs=rngs))
-    refiner = abstract(lambda rngs: QFormer(REFINER, rngs=rngs))
+    dit = abstract(lambda: DiT(CONFIG))
+    refiner = abstract(lambda: QFormer(REFINER))
     return randomized(dit, 1), randomized(refiner, 2)
 
 

@@ -72,7 +72,7 @@ def tiny_pipeline(mesh: Mesh | None = None, seed: int = 0) -> TextToImagePipelin
     """A pipeline over the tiny model; the weights depend on the seed alone, not on the mesh."""
     mesh = mesh or single_device_mesh()
     config = tiny_config()
-    model = random_weights(abstract(lambda rngs: Mammoth(config, rngs=rngs)), seed, mesh)
+    model = random_weights(abstract(lambda: Mammoth(config)), seed, mesh)
     words = random_model_words()
     return TextToImagePipeline(LoadedModel(model, mesh, words.tokenizer, words.settings, None))
 

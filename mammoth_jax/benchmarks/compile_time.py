@@ -31,7 +31,7 @@ def shallow(config: DecoderConfig) -> DecoderConfig:
 
 def lowered_step(config: DecoderConfig, taps: Taps):
     """The step of a decoder with these sizes, lowered without weights."""
-    decoder = abstract(lambda rngs: Decoder(config, rngs=rngs), jnp.bfloat16)
+    decoder = abstract(lambda: Decoder(config), jnp.bfloat16)
     shape = (config.num_layers, ROWS, SLOTS, config.num_kv_heads, config.head_dim)
     row = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
     kv = jax.ShapeDtypeStruct(shape, jnp.bfloat16)

@@ -50,11 +50,11 @@ class Synthetic:
     def module(self) -> nnx.Module:
         """Shapes only."""
 
-        def layer(rngs: nnx.Rngs) -> Linear:
-            return Linear(self.width, self.width, axes=("embed", "mlp"), rngs=rngs)
+        def layer() -> Linear:
+            return Linear(self.width, self.width, axes=("embed", "mlp"))
 
-        def build(rngs: nnx.Rngs) -> nnx.Module:
-            return nnx.List([stack_layers(layer, self.num_layers, rngs) for _ in range(self.num_stacks)])
+        def build() -> nnx.Module:
+            return nnx.List([stack_layers(layer, self.num_layers) for _ in range(self.num_stacks)])
 
         return abstract(build)
 

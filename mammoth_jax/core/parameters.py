@@ -20,7 +20,6 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 def param(
-    rngs: nnx.Rngs,
     shape: Sequence[int],
     axes: Sequence[str | None],
     init: Initializer = ZEROS,
@@ -69,9 +68,9 @@ def _dotted(path: Sequence[Any]) -> str:
     return ".".join(parts)
 
 
-def abstract(build: Callable[[nnx.Rngs], M], dtype: Any = jnp.float32) -> M:
+def abstract(build: Callable[[], M], dtype: Any = jnp.float32) -> M:
     """The module that ``build`` makes, with shapes in place of arrays; costs no memory and no compilation."""
-    return jax.eval_shape(lambda key: cast(build(nnx.Rngs(params=key)), dtype), jax.random.key(0))
+    return jax.eval_shape(lambda: cast(build(), dtype))
 
 
 def shardings(module: M, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> M:
@@ -81,7 +80,7 @@ def shardings(module: M, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> M:
 
 
 def initialize(
-    build: Callable[[nnx.Rngs], M],
+    build: Callable[[], M],
     seed: int,
     mesh: Mesh,
     dtype: Any = jnp.float32,

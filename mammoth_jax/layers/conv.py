@@ -21,15 +21,14 @@ class Conv2d(nnx.Module):
         *,
         stride: int = 1,
         padding: Padding | None = None,
-        rngs: nnx.Rngs,
     ):
         half = (size - 1) // 2
         self.stride = stride
         self.padding = padding if padding is not None else ((half, half), (half, half))
         fans = (size * size * inputs, size * size * outputs)
         axes = (None, None, None, "channels")
-        self.kernel = param(rngs, (size, size, inputs, outputs), axes, FanInUniform(), fans)
-        self.bias = param(rngs, (outputs,), (None,))
+        self.kernel = param((size, size, inputs, outputs), axes, FanInUniform(), fans)
+        self.bias = param((outputs,), (None,))
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c2"]:
         y = jax.lax.conv_general_dilated(

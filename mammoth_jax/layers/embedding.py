@@ -12,8 +12,8 @@ from mammoth_jax.core.types import Array, Float, Int
 class Embedding(nnx.Module):
     """A table ``[rows, width]``."""
 
-    def __init__(self, rows: int, width: int, *, rngs: nnx.Rngs):
-        self.table = param(rngs, (rows, width), ("vocab", "embed"), Normal(0.02))
+    def __init__(self, rows: int, width: int):
+        self.table = param((rows, width), ("vocab", "embed"), Normal(0.02))
 
     def __call__(self, ids: Int[Array, "..."], dtype: jnp.dtype | None = None) -> Float[Array, "... d"]:
         """Rows ``ids`` (clipped into the table), in ``dtype`` or the table's own."""

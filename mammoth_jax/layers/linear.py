@@ -32,15 +32,14 @@ class Linear(nnx.Module):
         *,
         axes: tuple[Names, Names],
         bias: bool = False,
-        rngs: nnx.Rngs,
         init: Initializer = Normal(0.02),
     ):
         in_shape, out_shape = _tuple(inputs, int), _tuple(outputs, int)
         in_axes, out_axes = _tuple(axes[0], str), _tuple(axes[1], str)
         self.num_inputs = len(in_shape)
         fans = (math.prod(in_shape), math.prod(out_shape))
-        self.kernel = param(rngs, (*in_shape, *out_shape), (*in_axes, *out_axes), init, fans)
-        self.bias = param(rngs, out_shape, out_axes) if bias else None
+        self.kernel = param((*in_shape, *out_shape), (*in_axes, *out_axes), init, fans)
+        self.bias = param(out_shape, out_axes) if bias else None
 
     def __call__(self, x: Float[Array, "..."], *, out_dtype: jnp.dtype | None = None) -> Float[Array, "..."]:
         """Applies the map; ``out_dtype`` asks for the product in another dtype (float32 logits)."""

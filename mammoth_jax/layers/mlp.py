@@ -32,12 +32,11 @@ class SwiGLU(nnx.Module):
         hidden: int,
         *,
         bias: bool = False,
-        rngs: nnx.Rngs,
         init: Initializer = Normal(0.02),
     ):
-        self.gate = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, rngs=rngs, init=init)
-        self.up = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, rngs=rngs, init=init)
-        self.down = Linear(hidden, width, axes=("mlp", "embed"), bias=bias, rngs=rngs, init=init)
+        self.gate = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, init=init)
+        self.up = Linear(width, hidden, axes=("embed", "mlp"), bias=bias, init=init)
+        self.down = Linear(hidden, width, axes=("mlp", "embed"), bias=bias, init=init)
 
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         gate = jax.nn.silu(self.gate(x).astype(jnp.float32)).astype(x.dtype)
@@ -48,11 +47,11 @@ class MLP(nnx.Module):
     """``fc2(activation(fc1(x)))`` with biases; ``activation`` is a module-level function, so that equal modules are equal."""
 
     def __init__(
-        self, width: int, hidden: int, out: int, *, activation: Activation, rngs: nnx.Rngs
+        self, width: int, hidden: int, out: int, *, activation: Activation
     ):
         self.activation = activation
-        self.fc1 = Linear(width, hidden, axes=("embed", "mlp"), bias=True, rngs=rngs)
-        self.fc2 = Linear(hidden, out, axes=("mlp", "embed"), bias=True, rngs=rngs)
+        self.fc1 = Linear(width, hidden, axes=("embed", "mlp"), bias=True)
+        self.fc2 = Linear(hidden, out, axes=("mlp", "embed"), bias=True)
 
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... out"]:
         return self.fc2(self.activation(self.fc1(x)))

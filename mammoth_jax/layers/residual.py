@@ -12,12 +12,12 @@ from mammoth_jax.layers.stack import scan_layers, stack_layers
 class ResBlock(nnx.Module):
     """``x + conv(silu(norm(conv(silu(norm(x))))))``, with a 1x1 convolution of ``x`` where the width changes."""
 
-    def __init__(self, inputs: int, outputs: int, groups: int, *, eps: float, rngs: nnx.Rngs):
-        self.norm1 = GroupNorm(groups, inputs, eps=eps, rngs=rngs)
-        self.conv1 = Conv2d(inputs, outputs, 3, rngs=rngs)
-        self.norm2 = GroupNorm(groups, outputs, eps=eps, rngs=rngs)
-        self.conv2 = Conv2d(outputs, outputs, 3, rngs=rngs)
-        self.shortcut = Conv2d(inputs, outputs, 1, rngs=rngs) if inputs != outputs else None
+    def __init__(self, inputs: int, outputs: int, groups: int, *, eps: float):
+        self.norm1 = GroupNorm(groups, inputs, eps=eps)
+        self.conv1 = Conv2d(inputs, outputs, 3)
+        self.norm2 = GroupNorm(groups, outputs, eps=eps)
+        self.conv2 = Conv2d(outputs, outputs, 3)
+        self.shortcut = Conv2d(inputs, outputs, 1) if inputs != outputs else None
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c2"]:
         h = self.conv1(jax.nn.silu(self.norm1(x)))
@@ -28,11 +28,11 @@ class ResBlock(nnx.Module):
 class ResStack(nnx.Module):
     """``count`` residual blocks: ``first`` changes the width (``None`` if it stays), ``rest`` are equal and stacked."""
 
-    def __init__(self, inputs: int, outputs: int, count: int, groups: int, *, eps: float, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, count: int, groups: int, *, eps: float):
         changes = inputs != outputs
-        self.first = ResBlock(inputs, outputs, groups, eps=eps, rngs=rngs) if changes else None
+        self.first = ResBlock(inputs, outputs, groups, eps=eps) if changes else None
         self.rest = (
-            stack_layers(lambda r: ResBlock(outputs, outputs, groups, eps=eps, rngs=r), count - changes, rngs)
+            stack_layers(lambda: ResBlock(outputs, outputs, groups, eps=eps), count - changes)
             if count > changes
             else None
         )

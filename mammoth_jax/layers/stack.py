@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 M = TypeVar("M", bound=nnx.Module)
 Carry = TypeVar("Carry")
 
 
-def stack_layers(make: Callable[[nnx.Rngs], M], num_layers: int, rngs: nnx.Rngs) -> M:
-    """``num_layers`` independently initialised layers as one module with parameters ``[num_layers, ...]``."""
-    stacked = jax.vmap(lambda key: make(nnx.Rngs(params=key)))(jax.random.split(rngs.params(), num_layers))
+def stack_layers(make: Callable[[], M], num_layers: int) -> M:
+    """``num_layers`` equal layers as one module with parameters ``[num_layers, ...]``."""
+    stacked = jax.vmap(lambda _: make())(jnp.arange(num_layers))
 
     def name_axis(leaf: Any) -> Any:
         return leaf.replace(axes=("layers", *leaf.axes)) if isinstance(leaf, nnx.Param) else leaf

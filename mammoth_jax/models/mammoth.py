@@ -33,20 +33,20 @@ ALL_PARTS = frozenset(PARTS)
 class Mammoth(nnx.Module):
     """All parts that a checkpoint holds; a part that it lacks is ``None``."""
 
-    def __init__(self, config: MammothConfig, *, parts: frozenset[str] = ALL_PARTS, rngs: nnx.Rngs):
+    def __init__(self, config: MammothConfig, *, parts: frozenset[str] = ALL_PARTS):
         backbone = config.backbone
         tokenizer = frozenset(part for part in parts if part.startswith("mammothtok_"))
         self.config = config
         self.decoder = (
-            Decoder(backbone.decoder, with_generation="generation_experts" in parts, rngs=rngs)
+            Decoder(backbone.decoder, with_generation="generation_experts" in parts)
             if "text_decoder" in parts
             else None
         )
-        self.vision = _tower(backbone.vision, rngs) if "vision_tower" in parts else None
-        self.mammothtok = MammothTok(config.mammothtok, parts=tokenizer, rngs=rngs) if tokenizer else None
-        self.refiner = QFormer(config.refiner, rngs=rngs) if "refiner" in parts else None
-        self.dit = DiT(config.dit, rngs=rngs) if "dit" in parts else None
-        self.vae = VAE(config.vae, rngs=rngs) if "vae" in parts else None
+        self.vision = _tower(backbone.vision) if "vision_tower" in parts else None
+        self.mammothtok = MammothTok(config.mammothtok, parts=tokenizer) if tokenizer else None
+        self.refiner = QFormer(config.refiner) if "refiner" in parts else None
+        self.dit = DiT(config.dit) if "dit" in parts else None
+        self.vae = VAE(config.vae) if "vae" in parts else None
 
     @property
     def parts(self) -> frozenset[str]:
@@ -74,7 +74,7 @@ class Mammoth(nnx.Module):
             )
 
 
-def _tower(config: Qwen3VLVisionConfig | Qwen25VLVisionConfig, rngs: nnx.Rngs) -> Qwen3VLVision | Qwen25VLVision:
+def _tower(config: Qwen3VLVisionConfig | Qwen25VLVisionConfig) -> Qwen3VLVision | Qwen25VLVision:
     if isinstance(config, Qwen3VLVisionConfig):
-        return Qwen3VLVision(config, rngs=rngs)
-    return Qwen25VLVision(config, rngs=rngs)
+        return Qwen3VLVision(config)
+    return Qwen25VLVision(config)

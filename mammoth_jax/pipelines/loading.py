@@ -65,7 +65,7 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
     """
     config = MammothConfig.from_preset(preset)
     mesh = mesh or single_device_mesh()
-    model = initialize(lambda rngs: Mammoth(config, rngs=rngs), seed, mesh, dtype or "float32")
+    model = initialize(lambda: Mammoth(config), seed, mesh, dtype or "float32")
     decoder = config.backbone.decoder
     tokenizer = Tokenizer.from_ranks(
         byte_ranks(),

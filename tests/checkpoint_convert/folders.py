@@ -51,7 +51,7 @@ def tiny(family: str) -> MammothConfig:
 @functools.cache
 def released_tensors(config: MammothConfig) -> dict[str, Spec]:
     """Shapes of all released tensors of a configuration."""
-    parameters = named_parameters(abstract(lambda rngs: Mammoth(config, rngs=rngs)))
+    parameters = named_parameters(abstract(lambda: Mammoth(config)))
     return released_specs(by_target(expand(model_rules(config)), parameters), parameters)
 
 

@@ -35,7 +35,7 @@ NANO = dataclasses.replace(
 
 
 def released_tensors(config: MammothTokConfig, parts: frozenset[str] | None = None) -> dict[str, np.ndarray]:
-    targets = named_parameters(abstract(lambda rngs: MammothTok(config, rngs=rngs)))
+    targets = named_parameters(abstract(lambda: MammothTok(config)))
     rng = np.random.default_rng(0)
     return {
         e.source: rng.standard_normal(
@@ -53,7 +53,7 @@ def shapes(tensors: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("config", [CONFIG, NANO])
 def test_every_tensor_goes_in_and_comes_out_unchanged(config):
     tensors = released_tensors(config)
-    module = abstract(lambda rngs: MammothTok(config, rngs=rngs))
+    module = abstract(lambda: MammothTok(config))
     loaded = named_parameters(load_arrays(module, mammothtok.rules(config), tensors, "test"))
     for entry in expand(mammothtok.rules(config)):
         array = np.asarray(loaded[entry.target][...])
@@ -62,7 +62,7 @@ def test_every_tensor_goes_in_and_comes_out_unchanged(config):
 
 
 def test_blocks_are_stacked_below_and_above_the_semantic_head():
-    found = {n: p.shape for n, p in named_parameters(abstract(lambda r: MammothTok(CONFIG, rngs=r))).items()}
+    found = {n: p.shape for n, p in named_parameters(abstract(lambda: MammothTok(CONFIG))).items()}
     assert found["encoder.blocks.qkv.kernel"] == (2, 128, 3, 1, 128)
     assert found["decoder.vit.lower.query.kernel"] == (3, 64, 1, 64)
     assert found["decoder.vit.upper.query.kernel"] == (2, 64, 1, 64)
@@ -74,7 +74,7 @@ def test_sizes_are_read_from_the_shapes():
 
 def test_released_sizes_are_read_from_the_released_shapes():
     config = MammothTokConfig()
-    targets = named_parameters(abstract(lambda rngs: MammothTok(config, rngs=rngs)))
+    targets = named_parameters(abstract(lambda: MammothTok(config)))
     found = {
         e.source: tuple(e.transform.source_shape(e.layer_shape(targets[e.target].shape)))
         for e in expand(mammothtok.rules(config))

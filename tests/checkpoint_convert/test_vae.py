@@ -18,7 +18,7 @@ PLAIN = VAEConfig(
 
 @pytest.mark.parametrize("config", [NANO, PLAIN])
 def test_every_tensor_goes_in_and_comes_out_unchanged(config):
-    module = abstract(lambda rngs: VAE(config, rngs=rngs))
+    module = abstract(lambda: VAE(config))
     targets, entries = named_parameters(module), expand(vae.rules(config))
     rng = np.random.default_rng(0)
     tensors = {

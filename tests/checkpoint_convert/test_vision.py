@@ -34,7 +34,7 @@ QWEN25 = Qwen25VLVisionConfig(
 
 @pytest.mark.parametrize(("config", "tower"), [(QWEN3, Qwen3VLVision), (QWEN25, Qwen25VLVision)])
 def test_vision_table_fills_every_parameter_and_inverts(config, tower):
-    module = abstract(lambda rngs: tower(config, rngs=rngs))
+    module = abstract(lambda: tower(config))
     targets = named_parameters(module)
     entries = expand(vision.rules(config))
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def test_vision_table_fills_every_parameter_and_inverts(config, tower):
 def test_qwen3_layers_and_taps_are_stacked():
     shapes = {
         name: p.shape
-        for name, p in named_parameters(abstract(lambda r: Qwen3VLVision(QWEN3, rngs=r))).items()
+        for name, p in named_parameters(abstract(lambda: Qwen3VLVision(QWEN3))).items()
     }
     assert shapes["layers.attention.qkv.kernel"] == (3, 8, 3, 2, 4)
     assert shapes["deepstack_mergers.norm.scale"] == (2, 32)

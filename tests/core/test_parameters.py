@@ -25,16 +25,16 @@ from mammoth_jax.core.rng import named_key, row_keys
 class Inner(nnx.Module):
     """A matrix."""
 
-    def __init__(self, rngs):
-        self.kernel = param(rngs, (8, 4), ("embed", "mlp"), Normal(1.0))
+    def __init__(self):
+        self.kernel = param((8, 4), ("embed", "mlp"), Normal(1.0))
 
 
 class Outer(nnx.Module):
     """Two matrices in a list and a vector."""
 
-    def __init__(self, rngs):
-        self.layers = nnx.List([Inner(rngs), Inner(rngs)])
-        self.scale = param(rngs, (3,), (None,))
+    def __init__(self):
+        self.layers = nnx.List([Inner(), Inner()])
+        self.scale = param((3,), (None,))
 
 
 def test_names_are_attribute_paths_in_a_fixed_order():

@@ -47,7 +47,7 @@ def test_at_the_backbones_stage_queries_pass_the_caption_embedder():
     config = QFormerConfig(
         input_width=WIDTH, width=WIDTH, stage="llm", num_queries=3, num_layers=1, num_heads=3
     )
-    outside = randomized(abstract(lambda rngs: QFormer(config, rngs=rngs)), 5)
+    outside = randomized(abstract(lambda: QFormer(config)), 5)
     features = condition([2], [4])
     embed = jax.jit(embed_condition)
     queries = jax.jit(lambda m, f: m(f.image, f.image_mask))

@@ -39,7 +39,7 @@ POSITIONS = np.broadcast_to(np.arange(6), (3, 1, 6))
 
 @functools.cache
 def decoder() -> Decoder:
-    return random_weights(abstract(lambda rngs: Decoder(CONFIG, rngs=rngs)), 0, single_device_mesh())
+    return random_weights(abstract(lambda: Decoder(CONFIG)), 0, single_device_mesh())
 
 
 def changed(word: str) -> Decoder:

@@ -118,7 +118,7 @@ def test_references_move_the_target_by_their_longer_sides():
 
 
 def test_fresh_weights_give_zero_velocity_as_the_release_initialises():
-    dit = initialize(lambda rngs: DiT(CONFIG, rngs=rngs), 0, single_device_mesh())
+    dit = initialize(lambda: DiT(CONFIG), 0, single_device_mesh())
     weights = named_parameters(dit)
     zero = [n for n, p in weights.items() if not np.any(p[...])]
     assert {"output.proj.kernel", "layers.modulation.kernel", "noise_refiner.modulation.kernel"} <= set(zero)
@@ -129,7 +129,7 @@ def test_fresh_weights_give_zero_velocity_as_the_release_initialises():
 
 
 def test_every_weight_names_its_axes():
-    dit = abstract(lambda rngs: DiT(CONFIG, rngs=rngs))
+    dit = abstract(lambda: DiT(CONFIG))
     weights = named_parameters(dit)
     assert all(len(p.axes) == len(p.shape) for p in weights.values())
     assert weights["layers.attention.query.kernel"].axes == ("layers", "embed", "heads", None)
@@ -139,7 +139,7 @@ def test_every_weight_names_its_axes():
 
 def test_the_program_does_not_grow_with_depth():
     def size(layers):
-        dit = abstract(lambda rngs: DiT(dataclasses.replace(CONFIG, num_layers=layers), rngs=rngs))
+        dit = abstract(lambda: DiT(dataclasses.replace(CONFIG, num_layers=layers)))
         args = (inputs(), TIMES, SIZES)
         trace = lambda dit, x, t, s: dit(x, t, encode_condition(dit, None, condition([3, 2])), s)  # noqa: E731
         return len(str(jax.make_jaxpr(trace)(dit, *args)).splitlines())

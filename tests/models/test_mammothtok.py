@@ -44,7 +44,7 @@ PATCH_14 = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def model() -> MammothTok:
-    return initialize(lambda rngs: MammothTok(PATCH_8, rngs=rngs), 0, single_device_mesh())
+    return initialize(lambda: MammothTok(PATCH_8), 0, single_device_mesh())
 
 
 def random(*shape: int, seed: int = 0) -> jax.Array:
@@ -53,7 +53,7 @@ def random(*shape: int, seed: int = 0) -> jax.Array:
 
 @pytest.mark.parametrize(("config", "pixels"), [(PATCH_8, 8), (PATCH_14, 14)])
 def test_non_square_pictures_become_grids_and_pictures_of_the_same_size(config, pixels):
-    tok = abstract(lambda rngs: MammothTok(config, rngs=rngs))
+    tok = abstract(lambda: MammothTok(config))
     picture = jax.ShapeDtypeStruct((2, 3 * pixels, 5 * pixels, 3), jnp.float32)
     ids = jax.eval_shape(lambda m, x: m.encode(x), tok, picture)
     assert (ids.shape, ids.dtype) == ((2, 3, 5), jnp.int32)
@@ -63,7 +63,7 @@ def test_non_square_pictures_become_grids_and_pictures_of_the_same_size(config, 
 
 def test_fractional_step_is_there_only_where_the_upsampling_is_not_a_power_of_two():
     def names(config: MammothTokConfig) -> set[str]:
-        tok = abstract(lambda rngs: MammothTok(config, rngs=rngs))
+        tok = abstract(lambda: MammothTok(config))
         z = jax.ShapeDtypeStruct((1, 2, 2, config.z_channels), jnp.float32)
         return set(jax.eval_shape(lambda m, x: dict(m.decoder.cnn.stages(x)), tok, z))
 
@@ -140,7 +140,7 @@ def test_decoder_rotation_turns_the_first_half_by_the_row():
 
 
 def test_semantic_head_reads_the_blocks_below_it_only():
-    vit = initialize(lambda r: ViTDecoder(PATCH_8.vit, 12, rngs=r), 0, single_device_mesh())
+    vit = initialize(lambda: ViTDecoder(PATCH_8.vit, 12), 0, single_device_mesh())
     values = {name: p[...] for name, p in named_parameters(vit).items()}
     z = random(1, 2, 3, 12)
     semantic = jax.jit(lambda v, z: v.semantic(z))
@@ -154,7 +154,7 @@ def test_semantic_head_reads_the_blocks_below_it_only():
 
 
 def test_adaptive_norm_follows_mean_and_unbiased_deviation_of_the_style():
-    norm = initialize(lambda r: AdaptiveGroupNorm(3, 4, 2, rngs=r), 0, single_device_mesh())
+    norm = initialize(lambda: AdaptiveGroupNorm(3, 4, 2), 0, single_device_mesh())
     style, x = random(1, 2, 3, 3), random(1, 4, 4, 4, seed=1)
     cells = np.asarray(style).reshape(6, 3)
     scale = np.sqrt(cells.var(0, ddof=1) + 1e-6) @ np.asarray(norm.scale.kernel[...]) + norm.scale.bias[...]
@@ -165,7 +165,7 @@ def test_adaptive_norm_follows_mean_and_unbiased_deviation_of_the_style():
 
 
 def test_a_style_of_one_cell_has_no_deviation_and_stays_finite():
-    norm = initialize(lambda r: AdaptiveGroupNorm(3, 4, 2, rngs=r), 0, single_device_mesh())
+    norm = initialize(lambda: AdaptiveGroupNorm(3, 4, 2), 0, single_device_mesh())
     assert np.isfinite(norm(random(1, 2, 2, 4), random(1, 1, 1, 3))).all()
 
 
@@ -176,7 +176,7 @@ def test_pixels_are_clamped_and_truncated():
 
 def test_a_codebook_alone_is_a_tokenizer_that_only_looks_up():
     tok = initialize(
-        lambda r: MammothTok(PATCH_8, parts=frozenset({"mammothtok_codebook"}), rngs=r),
+        lambda: MammothTok(PATCH_8, parts=frozenset({"mammothtok_codebook"})),
         0,
         single_device_mesh(),
     )
@@ -217,7 +217,7 @@ def test_configuration_survives_plain_data():
 
 
 def test_equal_tokenizers_share_one_program(model):
-    other = initialize(lambda rngs: MammothTok(PATCH_8, rngs=rngs), 1, single_device_mesh())
+    other = initialize(lambda: MammothTok(PATCH_8), 1, single_device_mesh())
     look_up = jax.jit(lambda m, ids: m.quantizer.lookup(ids))
     for tok in (model, other):
         look_up(tok, jnp.zeros((1, 2), jnp.int32))

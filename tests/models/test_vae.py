@@ -20,7 +20,7 @@ FACTOR_8 = VAEConfig(
 
 @pytest.fixture(scope="module")
 def vae() -> VAE:
-    return initialize(lambda rngs: VAE(FACTOR_4, rngs=rngs), 0, single_device_mesh())
+    return initialize(lambda: VAE(FACTOR_4), 0, single_device_mesh())
 
 
 def noise(*shape: int) -> jax.Array:
@@ -29,7 +29,7 @@ def noise(*shape: int) -> jax.Array:
 
 @pytest.mark.parametrize(("config", "factor"), [(FACTOR_4, 4), (FACTOR_8, 8)])
 def test_the_factor_follows_the_number_of_blocks(config, factor):
-    model = abstract(lambda rngs: VAE(config, rngs=rngs))
+    model = abstract(lambda: VAE(config))
     assert config.factor == factor
     picture = jax.ShapeDtypeStruct((2, 3 * factor, 5 * factor, 3), jnp.bfloat16)
     found = jax.eval_shape(lambda m, x: m.encode(x), model, picture)
@@ -40,7 +40,7 @@ def test_the_factor_follows_the_number_of_blocks(config, factor):
 
 def test_attention_is_there_only_if_configured():
     held = [
-        any("attention" in name for name in named_parameters(abstract(lambda r, c=c: VAE(c, rngs=r))))
+        any("attention" in name for name in named_parameters(abstract(lambda c=c: VAE(c))))
         for c in (FACTOR_4, FACTOR_8)
     ]
     assert held == [True, False]
@@ -68,7 +68,7 @@ def test_log_variance_is_clamped(vae):
 
 
 def test_downsampling_pads_on_the_right_and_at_the_bottom():
-    block = initialize(lambda r: DownBlock(2, 2, 1, 1, last=False, rngs=r), 0, single_device_mesh())
+    block = initialize(lambda: DownBlock(2, 2, 1, 1, last=False), 0, single_device_mesh())
     x = noise(1, 4, 4, 2)
     kernel = np.asarray(block.downsample.kernel[...])
     padded = np.pad(np.asarray(x)[0], ((0, 1), (0, 1), (0, 0)))

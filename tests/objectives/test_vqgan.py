@@ -27,7 +27,7 @@ def test_recorded_losses_and_gradients_of_both_estimators():
 @pytest.mark.parametrize("ratio", [0.0, 0.1])
 def test_losses_carry_the_coefficients(ratio):
     config = MammothTokConfig(codebook_size=8, code_dim=4, commitment=0.5, entropy_ratio=ratio)
-    quantizer = initialize(lambda r: Quantizer(config, rngs=r), 0, single_device_mesh())
+    quantizer = initialize(lambda: Quantizer(config), 0, single_device_mesh())
     quantized = quantizer(jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4)), jnp.float32))
     losses = quantizer_losses(quantized, config)
     np.testing.assert_allclose(losses.commitment.mean, 0.5 * losses.vq.mean, rtol=1e-6)

@@ -23,7 +23,7 @@ def load_decoder(case: Case) -> Decoder:
     taps = len(case.config["vision_config"].get("deepstack_visual_indexes", ()))
     config = table.config_from_released(case.config["text_config"], family, taps)
     tensors = {name: x for name, x in case.weights.items() if not name.startswith("model.visual.")}
-    return load_arrays(abstract(lambda rngs: Decoder(config, rngs=rngs)), table.rules(config), tensors, case.name)
+    return load_arrays(abstract(lambda: Decoder(config)), table.rules(config), tensors, case.name)
 
 
 @jax.jit

@@ -44,7 +44,7 @@ def load_models(case: Case) -> tuple[DiT, QFormer | None]:
     transformer = _below(case.weights, _TRANSFORMER) if beside else dict(case.weights)
     query = _below(case.weights, _REFINER) if beside else _below(transformer, table.IMAGE_EMBEDDER)
     rest = {name: x for name, x in transformer.items() if not name.startswith(table.IMAGE_EMBEDDER)}
-    dit = load_arrays(abstract(lambda rngs: DiT(config, rngs=rngs)), table.rules(config), rest, case.name)
+    dit = load_arrays(abstract(lambda: DiT(config)), table.rules(config), rest, case.name)
     if not query:
         return dit, None
     stage, out = ("llm", width) if beside else ("dit", config.hidden_size)
@@ -53,7 +53,7 @@ def load_models(case: Case) -> tuple[DiT, QFormer | None]:
 
 
 def _load_qformer(config: QFormerConfig, tensors: Mapping[str, np.ndarray], where: str) -> QFormer:
-    return load_arrays(abstract(lambda rngs: QFormer(config, rngs=rngs)), align.rules(config), tensors, where)
+    return load_arrays(abstract(lambda: QFormer(config)), align.rules(config), tensors, where)
 
 
 def _below(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

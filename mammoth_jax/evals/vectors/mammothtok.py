@@ -43,7 +43,7 @@ def load(case: Case, config: MammothTokConfig) -> MammothTok:
     """The parts that the case's weights hold, through the converter."""
     table = mammothtok.rules(config)
     parts = frozenset(present_parts(expand(table), case.weights))
-    module = abstract(lambda rngs: MammothTok(config, parts=parts, rngs=rngs))
+    module = abstract(lambda: MammothTok(config, parts=parts))
     rules = [rule for rule in table if rule.part in parts]
     return load_arrays(module, rules, case.weights, str(case.weights_path))
 
@@ -158,7 +158,7 @@ def load_quantizer(case: Case, config: MammothTokConfig) -> Quantizer:
     tensors = {f"quantize.{name}": x for name, x in case.weights.items()}
     parts = frozenset({"mammothtok_codebook"})
     table = [rule for rule in mammothtok.rules(config) if rule.part in parts]
-    module = abstract(lambda rngs: MammothTok(config, parts=parts, rngs=rngs))
+    module = abstract(lambda: MammothTok(config, parts=parts))
     quantizer = load_arrays(module, table, tensors, str(case.weights_path)).quantizer
     assert quantizer is not None
     return quantizer

@@ -23,7 +23,7 @@ from mammoth_jax.processing.image import RESAMPLE, SizeRule, pixels, preprocess,
 def run_vae(case: Case) -> dict[str, Any]:
     """Posterior, its sample in the scaled space, and decoding."""
     config = vae.config_from_released(case.config)
-    model = abstract(lambda rngs: VAE(config, rngs=rngs))
+    model = abstract(lambda: VAE(config))
     model = load_arrays(model, vae.rules(config), case.weights, str(case.weights_path))
     inputs = {name: channels_last(x) for name, x in case.inputs.items()}
     values = _vae(model, inputs["image"], inputs["posterior_noise"], inputs["latents"])

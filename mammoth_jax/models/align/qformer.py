@@ -23,12 +23,12 @@ from mammoth_jax.ops.attention import attention
 class PackedAttention(nnx.Module):
     """Multi-head attention with biases whose query, key and value projections are one array ``[d, 3, heads, e]``."""
 
-    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int):
         e = width // heads
         axes = ("embed", (None, "heads", None))
-        self.packed = Linear(width, (3, heads, e), axes=axes, bias=True, rngs=rngs, init=XavierUniform())
+        self.packed = Linear(width, (3, heads, e), axes=axes, bias=True, init=XavierUniform())
         self.out = Linear(
-            (heads, e), width, axes=(("heads", None), "embed"), bias=True, rngs=rngs, init=FanInUniform()
+            (heads, e), width, axes=(("heads", None), "embed"), bias=True, init=FanInUniform()
         )
 
     def _project(self, x: Float[Array, "b s d"], first: int, last: int) -> Float[Array, "b s n h e"]:
@@ -55,14 +55,14 @@ class PackedAttention(nnx.Module):
 class QFormerLayer(nnx.Module):
     """Self-attention, cross-attention and feed-forward, each after its norm and added to the queries."""
 
-    def __init__(self, config: QFormerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: QFormerConfig):
         d, eps = config.width, config.norm_eps
-        self.self_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.self_attention = PackedAttention(d, config.heads, rngs=rngs)
-        self.cross_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.cross_attention = PackedAttention(d, config.heads, rngs=rngs)
-        self.ffn_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=FanInUniform())
+        self.self_norm = RMSNorm(d, eps=eps)
+        self.self_attention = PackedAttention(d, config.heads)
+        self.cross_norm = RMSNorm(d, eps=eps)
+        self.cross_attention = PackedAttention(d, config.heads)
+        self.ffn_norm = RMSNorm(d, eps=eps)
+        self.ffn = SwiGLU(d, config.ffn_width, init=FanInUniform())
 
     def __call__(
         self, x: Float[Array, "b q d"], source: Float[Array, "b t d"], mask: Bool[Array, "b t"]
@@ -76,14 +76,14 @@ class QFormerLayer(nnx.Module):
 class QFormer(nnx.Module):
     """Maps ``[b, t, input_width]`` with a mask to ``[b, num_queries, width]``."""
 
-    def __init__(self, config: QFormerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: QFormerConfig):
         self.config = config
         d = config.width
-        self.input_norm = RMSNorm(config.input_width, eps=config.norm_eps, rngs=rngs)
+        self.input_norm = RMSNorm(config.input_width, eps=config.norm_eps)
         axes = ("embed", "mlp")
-        self.input = Linear(config.input_width, d, axes=axes, bias=True, rngs=rngs, init=FanInUniform())
-        self.query = param(rngs, (config.num_queries, d), (None, "embed"), Normal(d**-0.5))
-        self.layers = stack_layers(lambda r: QFormerLayer(config, rngs=r), config.num_layers, rngs)
+        self.input = Linear(config.input_width, d, axes=axes, bias=True, init=FanInUniform())
+        self.query = param((config.num_queries, d), (None, "embed"), Normal(d**-0.5))
+        self.layers = stack_layers(lambda: QFormerLayer(config), config.num_layers)
 
     def embed(self, features: Float[Array, "b t d"]) -> Float[Array, "b t width"]:
         """The projected features that the queries read."""

@@ -59,27 +59,25 @@ class DecoderOutput:
 class Decoder(nnx.Module):
     """The text half of the backbone (paper section 2.1; experts section 2.3)."""
 
-    def __init__(self, config: DecoderConfig, *, with_generation: bool = True, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, with_generation: bool = True):
         d = config.hidden_size
         generation = with_generation and config.gen_vocab_size > 0
         self.config = config
-        self.embed = Embedding(config.vocab_size, d, rngs=rngs)
-        self.gen_embed = Embedding(config.gen_vocab_size, d, rngs=rngs) if generation else None
+        self.embed = Embedding(config.vocab_size, d)
+        self.gen_embed = Embedding(config.gen_vocab_size, d) if generation else None
         self.segments = nnx.List(
             [
                 stack_layers(
-                    lambda r, experts=segment.has_experts and with_generation: DecoderLayer(
-                        config, has_experts=experts, rngs=r
+                    lambda experts=segment.has_experts and with_generation: DecoderLayer(
+                        config, has_experts=experts
                     ),
-                    segment.num_layers,
-                    rngs,
-                )
+                    segment.num_layers)
                 for segment in layer_plan(config)
             ]
         )
-        self.norm = RMSNorm(d, eps=config.rms_norm_eps, rngs=rngs)
-        self.head = Linear(d, config.vocab_size, axes=("embed", "vocab"), rngs=rngs)
-        self.gen_head = Linear(d, config.gen_vocab_size, axes=("embed", "vocab"), rngs=rngs) if generation else None
+        self.norm = RMSNorm(d, eps=config.rms_norm_eps)
+        self.head = Linear(d, config.vocab_size, axes=("embed", "vocab"))
+        self.gen_head = Linear(d, config.gen_vocab_size, axes=("embed", "vocab")) if generation else None
 
     def is_generation(self, ids: Int[Array, "..."]) -> Bool[Array, "..."]:
         """True at generation tokens."""

@@ -30,29 +30,29 @@ class SequenceContext:
 class Projections(nnx.Module):
     """Query, key, value and output maps of one attention expert."""
 
-    def __init__(self, config: DecoderConfig, *, bias: bool, output_bias: bool, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, bias: bool, output_bias: bool):
         d, e = config.hidden_size, config.head_dim
         heads, kv = ("heads", None), ("kv_heads", None)
-        self.query = Linear(d, (config.num_heads, e), axes=("embed", heads), bias=bias, rngs=rngs)
-        self.key = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias, rngs=rngs)
-        self.value = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias, rngs=rngs)
-        self.out = Linear((config.num_heads, e), d, axes=(heads, "embed"), bias=output_bias, rngs=rngs)
+        self.query = Linear(d, (config.num_heads, e), axes=("embed", heads), bias=bias)
+        self.key = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias)
+        self.value = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias)
+        self.out = Linear((config.num_heads, e), d, axes=(heads, "embed"), bias=output_bias)
 
 
 class DecoderAttention(nnx.Module):
     """Grouped-query attention; with attention experts a token's own id picks its maps, all share one attention."""
 
-    def __init__(self, config: DecoderConfig, *, num_experts: int, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, num_experts: int):
         self.causal = config.causal
         self.experts = nnx.List(
             [
-                Projections(config, bias=config.qkv_bias, output_bias=config.output_bias, rngs=rngs)
+                Projections(config, bias=config.qkv_bias, output_bias=config.output_bias)
                 for _ in range(num_experts)
             ]
         )
         norm = config.qk_norm
-        self.query_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps, rngs=rngs) if norm else None
-        self.key_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps, rngs=rngs) if norm else None
+        self.query_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps) if norm else None
+        self.key_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps) if norm else None
 
     def heads(
         self, x: Float[Array, "b s d"], context: SequenceContext
@@ -74,14 +74,14 @@ class DecoderAttention(nnx.Module):
 class DecoderLayer(nnx.Module):
     """``x + attention(norm(x))``, then ``x + ffn(norm(x))``."""
 
-    def __init__(self, config: DecoderConfig, *, has_experts: bool, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, has_experts: bool):
         attention_experts = 2 if has_experts and config.experts.kind == "ffn_attention" else 1
         ffn_experts = config.num_ffn_experts if has_experts else 1
-        self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, rngs=rngs)
-        self.attention = DecoderAttention(config, num_experts=attention_experts, rngs=rngs)
-        self.ffn_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, rngs=rngs)
+        self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.attention = DecoderAttention(config, num_experts=attention_experts)
+        self.ffn_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.ffn = nnx.List(
-            [SwiGLU(config.hidden_size, config.intermediate_size, rngs=rngs) for _ in range(ffn_experts)]
+            [SwiGLU(config.hidden_size, config.intermediate_size) for _ in range(ffn_experts)]
         )
 
     def __call__(

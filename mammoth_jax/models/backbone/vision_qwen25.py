@@ -17,29 +17,29 @@ from mammoth_jax.models.backbone.vision_qwen3 import EPS, VisionAttention
 class Qwen25VLVisionLayer(nnx.Module):
     """Pre-norm attention, then a pre-norm gated MLP with biases."""
 
-    def __init__(self, config: Qwen25VLVisionConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: Qwen25VLVisionConfig):
         d = config.hidden_size
-        self.norm1 = RMSNorm(d, eps=EPS, rngs=rngs)
-        self.norm2 = RMSNorm(d, eps=EPS, rngs=rngs)
-        self.attention = VisionAttention(d, config.num_heads, rngs=rngs)
-        self.mlp = SwiGLU(d, config.intermediate_size, bias=True, rngs=rngs)
+        self.norm1 = RMSNorm(d, eps=EPS)
+        self.norm2 = RMSNorm(d, eps=EPS)
+        self.attention = VisionAttention(d, config.num_heads)
+        self.mlp = SwiGLU(d, config.intermediate_size, bias=True)
 
 
 class Qwen25VLPatchMerger(nnx.Module):
     """A norm of each patch, then an MLP on the merged ones."""
 
-    def __init__(self, config: Qwen25VLVisionConfig, *, rngs: nnx.Rngs):
-        self.norm = RMSNorm(config.hidden_size, eps=EPS, rngs=rngs)
+    def __init__(self, config: Qwen25VLVisionConfig):
+        self.norm = RMSNorm(config.hidden_size, eps=EPS)
         self.mlp = MLP(
-            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu, rngs=rngs
+            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu
         )
 
 
 class Qwen25VLVision(nnx.Module):
     """The tower."""
 
-    def __init__(self, config: Qwen25VLVisionConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: Qwen25VLVisionConfig):
         self.config = config
-        self.patch_embed = Linear(config.patch_values, config.hidden_size, axes=(None, "embed"), rngs=rngs)
-        self.layers = stack_layers(lambda r: Qwen25VLVisionLayer(config, rngs=r), config.num_layers, rngs)
-        self.merger = Qwen25VLPatchMerger(config, rngs=rngs)
+        self.patch_embed = Linear(config.patch_values, config.hidden_size, axes=(None, "embed"))
+        self.layers = stack_layers(lambda: Qwen25VLVisionLayer(config), config.num_layers)
+        self.merger = Qwen25VLPatchMerger(config)

@@ -22,52 +22,51 @@ EPS = 1e-6
 class VisionAttention(nnx.Module):
     """Self-attention with one joint projection ``[d] -> [3, heads, e]`` and biases."""
 
-    def __init__(self, hidden_size: int, num_heads: int, *, rngs: nnx.Rngs):
+    def __init__(self, hidden_size: int, num_heads: int):
         head_dim = hidden_size // num_heads
         self.qkv = Linear(
-            hidden_size, (3, num_heads, head_dim), axes=("embed", (None, "heads", None)), bias=True, rngs=rngs
+            hidden_size, (3, num_heads, head_dim), axes=("embed", (None, "heads", None)), bias=True
         )
         self.out = Linear(
-            (num_heads, head_dim), hidden_size, axes=(("heads", None), "embed"), bias=True, rngs=rngs
+            (num_heads, head_dim), hidden_size, axes=(("heads", None), "embed"), bias=True
         )
 
 
 class Qwen3VLVisionLayer(nnx.Module):
     """Pre-norm attention, then a pre-norm MLP."""
 
-    def __init__(self, config: Qwen3VLVisionConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: Qwen3VLVisionConfig):
         d = config.hidden_size
-        self.norm1 = LayerNorm(d, eps=EPS, rngs=rngs)
-        self.norm2 = LayerNorm(d, eps=EPS, rngs=rngs)
-        self.attention = VisionAttention(d, config.num_heads, rngs=rngs)
-        self.mlp = MLP(d, config.intermediate_size, d, activation=gelu_tanh, rngs=rngs)
+        self.norm1 = LayerNorm(d, eps=EPS)
+        self.norm2 = LayerNorm(d, eps=EPS)
+        self.attention = VisionAttention(d, config.num_heads)
+        self.mlp = MLP(d, config.intermediate_size, d, activation=gelu_tanh)
 
 
 class PatchMerger(nnx.Module):
     """Merges neighbouring patches into one token; the norm comes before or after merging (``norm_width``)."""
 
-    def __init__(self, config: Qwen3VLVisionConfig, norm_width: int, *, rngs: nnx.Rngs):
-        self.norm = LayerNorm(norm_width, eps=EPS, rngs=rngs)
+    def __init__(self, config: Qwen3VLVisionConfig, norm_width: int):
+        self.norm = LayerNorm(norm_width, eps=EPS)
         self.mlp = MLP(
-            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu, rngs=rngs
+            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu
         )
 
 
 class Qwen3VLVision(nnx.Module):
     """The tower; ``deepstack_mergers`` is a stack with one merger a tap (None without taps)."""
 
-    def __init__(self, config: Qwen3VLVisionConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: Qwen3VLVisionConfig):
         self.config = config
         d = config.hidden_size
-        self.patch_embed = Linear(config.patch_values, d, axes=(None, "embed"), bias=True, rngs=rngs)
-        self.pos_embed = param(
-            rngs, (config.num_position_embeddings, d), (None, "embed"), Normal(0.02)
+        self.patch_embed = Linear(config.patch_values, d, axes=(None, "embed"), bias=True)
+        self.pos_embed = param((config.num_position_embeddings, d), (None, "embed"), Normal(0.02)
         )
-        self.layers = stack_layers(lambda r: Qwen3VLVisionLayer(config, rngs=r), config.num_layers, rngs)
-        self.merger = PatchMerger(config, d, rngs=rngs)
+        self.layers = stack_layers(lambda: Qwen3VLVisionLayer(config), config.num_layers)
+        self.merger = PatchMerger(config, d)
         taps = len(config.deepstack_visual_indexes)
         self.deepstack_mergers = (
-            stack_layers(lambda r: PatchMerger(config, config.merged_size, rngs=r), taps, rngs)
+            stack_layers(lambda: PatchMerger(config, config.merged_size), taps)
             if taps
             else None
         )

@@ -28,16 +28,16 @@ QK_NORM_EPS = 1e-5
 class Attention(nnx.Module):
     """Self-attention with grouped heads, query and key norms before the rotation, and no biases."""
 
-    def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig):
         d, h, k = config.hidden_size, config.num_heads, config.num_kv_heads
         e = d // h
         init = XavierUniform()
-        self.query = Linear(d, (h, e), axes=("embed", ("heads", None)), rngs=rngs, init=init)
-        self.key = Linear(d, (k, e), axes=("embed", ("kv_heads", None)), rngs=rngs, init=init)
-        self.value = Linear(d, (k, e), axes=("embed", ("kv_heads", None)), rngs=rngs, init=init)
-        self.out = Linear((h, e), d, axes=(("heads", None), "embed"), rngs=rngs, init=init)
-        self.query_norm = RMSNorm(e, eps=QK_NORM_EPS, rngs=rngs)
-        self.key_norm = RMSNorm(e, eps=QK_NORM_EPS, rngs=rngs)
+        self.query = Linear(d, (h, e), axes=("embed", ("heads", None)), init=init)
+        self.key = Linear(d, (k, e), axes=("embed", ("kv_heads", None)), init=init)
+        self.value = Linear(d, (k, e), axes=("embed", ("kv_heads", None)), init=init)
+        self.out = Linear((h, e), d, axes=(("heads", None), "embed"), init=init)
+        self.query_norm = RMSNorm(e, eps=QK_NORM_EPS)
+        self.key_norm = RMSNorm(e, eps=QK_NORM_EPS)
 
     def __call__(
         self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"]
@@ -52,14 +52,14 @@ class Attention(nnx.Module):
 class PlainBlock(nnx.Module):
     """A block that does not see time (the condition's refiner)."""
 
-    def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig):
         d, eps = config.hidden_size, config.norm_eps
-        self.attention = Attention(config, rngs=rngs)
-        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=XavierUniform())
-        self.attention_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.attention_out_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.ffn_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.ffn_out_norm = RMSNorm(d, eps=eps, rngs=rngs)
+        self.attention = Attention(config)
+        self.ffn = SwiGLU(d, config.ffn_width, init=XavierUniform())
+        self.attention_norm = RMSNorm(d, eps=eps)
+        self.attention_out_norm = RMSNorm(d, eps=eps)
+        self.ffn_norm = RMSNorm(d, eps=eps)
+        self.ffn_out_norm = RMSNorm(d, eps=eps)
 
     def __call__(
         self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"], time: None = None
@@ -72,16 +72,16 @@ class PlainBlock(nnx.Module):
 class ModulatedBlock(nnx.Module):
     """A block whose branches are scaled and gated by time."""
 
-    def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig):
         d, eps = config.hidden_size, config.norm_eps
         axes = ("embed", (None, "mlp"))
-        self.modulation = Linear(config.time_width, (4, d), axes=axes, bias=True, rngs=rngs, init=ZEROS)
-        self.attention = Attention(config, rngs=rngs)
-        self.ffn = SwiGLU(d, config.ffn_width, rngs=rngs, init=XavierUniform())
-        self.attention_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.attention_out_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.ffn_norm = RMSNorm(d, eps=eps, rngs=rngs)
-        self.ffn_out_norm = RMSNorm(d, eps=eps, rngs=rngs)
+        self.modulation = Linear(config.time_width, (4, d), axes=axes, bias=True, init=ZEROS)
+        self.attention = Attention(config)
+        self.ffn = SwiGLU(d, config.ffn_width, init=XavierUniform())
+        self.attention_norm = RMSNorm(d, eps=eps)
+        self.attention_out_norm = RMSNorm(d, eps=eps)
+        self.ffn_norm = RMSNorm(d, eps=eps)
+        self.ffn_out_norm = RMSNorm(d, eps=eps)
 
     def __call__(
         self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"], time: Float[Array, "b time"]

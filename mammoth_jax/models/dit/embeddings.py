@@ -26,11 +26,11 @@ def time_sinusoid(
 class TimeEmbedding(nnx.Module):
     """Two linear layers with SiLU between them, over the sinusoid of time; float32 throughout."""
 
-    def __init__(self, width: int, scale: float, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, scale: float):
         self.scale = scale
         axes = ("embed", "mlp")
-        self.fc1 = Linear(SINUSOID_WIDTH, width, axes=axes, bias=True, rngs=rngs, init=Normal(0.02))
-        self.fc2 = Linear(width, width, axes=axes, bias=True, rngs=rngs, init=Normal(0.02))
+        self.fc1 = Linear(SINUSOID_WIDTH, width, axes=axes, bias=True, init=Normal(0.02))
+        self.fc2 = Linear(width, width, axes=axes, bias=True, init=Normal(0.02))
 
     def __call__(self, time: Float[Array, " b"]) -> Float[Array, "b width"]:
         return self.fc2(jax.nn.silu(self.fc1(time_sinusoid(time, self.scale))))
@@ -39,10 +39,10 @@ class TimeEmbedding(nnx.Module):
 class CaptionEmbedding(nnx.Module):
     """Backbone features to the transformer's width: RMSNorm and a linear layer."""
 
-    def __init__(self, inputs: int, width: int, *, rngs: nnx.Rngs):
-        self.norm = RMSNorm(inputs, eps=1e-5, rngs=rngs)
+    def __init__(self, inputs: int, width: int):
+        self.norm = RMSNorm(inputs, eps=1e-5)
         init = TruncatedNormal(0.02)
-        self.proj = Linear(inputs, width, axes=("embed", "mlp"), bias=True, rngs=rngs, init=init)
+        self.proj = Linear(inputs, width, axes=("embed", "mlp"), bias=True, init=init)
 
     def __call__(self, features: Float[Array, "b s inputs"]) -> Float[Array, "b s width"]:
         return self.proj(self.norm(features.astype(self.proj.kernel.dtype)))

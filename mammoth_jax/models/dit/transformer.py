@@ -72,11 +72,11 @@ class Trace:
 class OutputLayer(nnx.Module):
     """Layer norm without weights, scaled by time, and the projection to patches."""
 
-    def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig):
         d = config.hidden_size
         axes = ("embed", "mlp")
-        self.modulation = Linear(config.time_width, d, axes=axes, bias=True, rngs=rngs, init=ZEROS)
-        self.proj = Linear(d, config.out_patch_values, axes=axes, bias=True, rngs=rngs, init=ZEROS)
+        self.modulation = Linear(config.time_width, d, axes=axes, bias=True, init=ZEROS)
+        self.proj = Linear(d, config.out_patch_values, axes=axes, bias=True, init=ZEROS)
 
     def __call__(self, x: Float[Array, "b n d"], time: Float[Array, "b time"]) -> Float[Array, "b n p"]:
         scale = self.modulation(jax.nn.silu(time))
@@ -87,22 +87,22 @@ class OutputLayer(nnx.Module):
 class DiT(nnx.Module):
     """The transformer with its patch, time and caption embedders and its three refiners."""
 
-    def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig):
         self.config = config
         d, p = config.hidden_size, config.patch_values
         xavier = XavierUniform()
         axes = ("embed", "mlp")
-        self.patch_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
-        self.reference_embed = Linear(p, d, axes=axes, bias=True, rngs=rngs, init=xavier)
-        self.reference_index = param(rngs, (config.max_references, d), (None, "embed"), Normal(0.02))
-        self.time = TimeEmbedding(config.time_width, config.timestep_scale, rngs=rngs)
-        self.caption = CaptionEmbedding(config.condition_width, d, rngs=rngs)
+        self.patch_embed = Linear(p, d, axes=axes, bias=True, init=xavier)
+        self.reference_embed = Linear(p, d, axes=axes, bias=True, init=xavier)
+        self.reference_index = param((config.max_references, d), (None, "embed"), Normal(0.02))
+        self.time = TimeEmbedding(config.time_width, config.timestep_scale)
+        self.caption = CaptionEmbedding(config.condition_width, d)
         refiners = config.num_refiner_layers
-        self.noise_refiner = stack_layers(lambda r: ModulatedBlock(config, rngs=r), refiners, rngs)
-        self.reference_refiner = stack_layers(lambda r: ModulatedBlock(config, rngs=r), refiners, rngs)
-        self.context_refiner = stack_layers(lambda r: PlainBlock(config, rngs=r), refiners, rngs)
-        self.layers = stack_layers(lambda r: ModulatedBlock(config, rngs=r), config.num_layers, rngs)
-        self.output = OutputLayer(config, rngs=rngs)
+        self.noise_refiner = stack_layers(lambda: ModulatedBlock(config), refiners)
+        self.reference_refiner = stack_layers(lambda: ModulatedBlock(config), refiners)
+        self.context_refiner = stack_layers(lambda: PlainBlock(config), refiners)
+        self.layers = stack_layers(lambda: ModulatedBlock(config), config.num_layers)
+        self.output = OutputLayer(config)
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -25,10 +25,10 @@ _EPS = 1e-6
 class AdaptiveGroupNorm(nnx.Module):
     """Group norm whose scale and shift come from the statistics of ``style`` over the grid."""
 
-    def __init__(self, style_channels: int, channels: int, groups: int, *, rngs: nnx.Rngs):
+    def __init__(self, style_channels: int, channels: int, groups: int):
         self.groups = groups
-        self.scale = Linear(style_channels, channels, axes=("embed", None), bias=True, rngs=rngs)
-        self.shift = Linear(style_channels, channels, axes=("embed", None), bias=True, rngs=rngs)
+        self.scale = Linear(style_channels, channels, axes=("embed", None), bias=True)
+        self.shift = Linear(style_channels, channels, axes=("embed", None), bias=True)
 
     def __call__(
         self, x: Float[Array, "b rows cols c"], style: Float[Array, "b gr gc z"]
@@ -45,8 +45,8 @@ class AdaptiveGroupNorm(nnx.Module):
 class Upsample(nnx.Module):
     """A convolution to four times the channels, which become 2x2 cells."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs):
-        self.conv = Conv2d(channels, 4 * channels, 3, rngs=rngs)
+    def __init__(self, channels: int):
+        self.conv = Conv2d(channels, 4 * channels, 3)
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c"]:
         return depth_to_space(self.conv(x), 2)
@@ -62,32 +62,30 @@ class Level(nnx.Module):
         inputs: int,
         outputs: int,
         finest: bool,
-        *,
-        rngs: nnx.Rngs,
     ):
         groups = config.norm_groups
-        self.adaptive = AdaptiveGroupNorm(z_channels, inputs, groups, rngs=rngs)
-        self.blocks = ResStack(inputs, outputs, config.num_res_blocks + 1, groups, eps=_EPS, rngs=rngs)
-        self.upsample = None if finest else Upsample(outputs, rngs=rngs)
+        self.adaptive = AdaptiveGroupNorm(z_channels, inputs, groups)
+        self.blocks = ResStack(inputs, outputs, config.num_res_blocks + 1, groups, eps=_EPS)
+        self.upsample = None if finest else Upsample(outputs)
 
 
 class CNNDecoder(nnx.Module):
     """From the token grid to the picture; ``levels`` run from the coarsest to the finest."""
 
-    def __init__(self, config: CNNDecoderConfig, z_channels: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: CNNDecoderConfig, z_channels: int):
         widths = [config.channels * m for m in reversed(config.multipliers)]
         self.upsampling = config.upsampling
         self.fractional = config.fractional
-        self.conv_in = Conv2d(z_channels, widths[0], 3, rngs=rngs)
-        self.mid = ResStack(widths[0], widths[0], 2, config.norm_groups, eps=_EPS, rngs=rngs)
+        self.conv_in = Conv2d(z_channels, widths[0], 3)
+        self.mid = ResStack(widths[0], widths[0], 2, config.norm_groups, eps=_EPS)
         self.levels = nnx.List(
             [
-                Level(config, z_channels, inputs, outputs, i == len(widths) - 1, rngs=rngs)
+                Level(config, z_channels, inputs, outputs, i == len(widths) - 1)
                 for i, (inputs, outputs) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True))
             ]
         )
-        self.norm_out = GroupNorm(config.norm_groups, widths[-1], eps=_EPS, rngs=rngs)
-        self.conv_out = Conv2d(widths[-1], 3, 3, rngs=rngs)
+        self.norm_out = GroupNorm(config.norm_groups, widths[-1], eps=_EPS)
+        self.conv_out = Conv2d(widths[-1], 3, 3)
 
     def __call__(self, z: Float[Array, "b gr gc z"]) -> Float[Array, "b rows cols 3"]:
         """The picture, about [-1, 1] and not clamped."""

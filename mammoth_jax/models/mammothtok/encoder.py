@@ -24,13 +24,13 @@ _EPS = 1e-5
 class EncoderBlock(nnx.Module):
     """Pre-norm self-attention over all patches, then SwiGLU."""
 
-    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig):
         heads = (config.num_heads, config.width // config.num_heads)
-        self.norm1 = RMSNorm(config.width, eps=_EPS, rngs=rngs)
-        self.qkv = Linear(config.width, (3, *heads), axes=("embed", (None, "heads", None)), rngs=rngs)
-        self.out = Linear(heads, config.width, axes=(("heads", None), "embed"), rngs=rngs)
-        self.norm2 = RMSNorm(config.width, eps=_EPS, rngs=rngs)
-        self.mlp = SwiGLU(config.width, config.mlp_width, rngs=rngs)
+        self.norm1 = RMSNorm(config.width, eps=_EPS)
+        self.qkv = Linear(config.width, (3, *heads), axes=("embed", (None, "heads", None)))
+        self.out = Linear(heads, config.width, axes=(("heads", None), "embed"))
+        self.norm2 = RMSNorm(config.width, eps=_EPS)
+        self.mlp = SwiGLU(config.width, config.mlp_width)
 
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         qkv = self.qkv(self.norm1(x))
@@ -42,16 +42,16 @@ class EncoderBlock(nnx.Module):
 class TokenEncoder(nnx.Module):
     """A picture whose sides divide by the patch, as one vector of code width a patch."""
 
-    def __init__(self, config: EncoderConfig, code_dim: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, code_dim: int):
         self.patch_size = config.patch_size
         patch = 3 * config.patch_size**2
         self.patches = Linear(
-            patch, config.width, axes=(None, "embed"), bias=True, rngs=rngs, init=XavierUniform()
+            patch, config.width, axes=(None, "embed"), bias=True, init=XavierUniform()
         )
-        self.patch_norm = RMSNorm(config.width, eps=_EPS, rngs=rngs)
-        self.blocks = stack_layers(lambda r: EncoderBlock(config, rngs=r), config.num_layers, rngs)
-        self.final_norm = RMSNorm(config.width, eps=_EPS, rngs=rngs)
-        self.to_code = Linear(config.width, code_dim, axes=("embed", None), bias=True, rngs=rngs)
+        self.patch_norm = RMSNorm(config.width, eps=_EPS)
+        self.blocks = stack_layers(lambda: EncoderBlock(config), config.num_layers)
+        self.final_norm = RMSNorm(config.width, eps=_EPS)
+        self.to_code = Linear(config.width, code_dim, axes=("embed", None), bias=True)
 
     def __call__(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b gr gc c"]:
         """Vectors to be quantised, for a picture in [-1, 1].

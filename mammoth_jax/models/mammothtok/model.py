@@ -17,12 +17,12 @@ from mammoth_jax.models.mammothtok.vit_decoder import ViTDecoder
 class PictureDecoder(nnx.Module):
     """Code vectors to a picture."""
 
-    def __init__(self, config: MammothTokConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: MammothTokConfig):
         self.from_code = Linear(
-            config.code_dim, config.z_channels, axes=(None, "embed"), bias=True, rngs=rngs
+            config.code_dim, config.z_channels, axes=(None, "embed"), bias=True
         )
-        self.vit = ViTDecoder(config.vit, config.z_channels, rngs=rngs)
-        self.cnn = CNNDecoder(config.cnn, config.z_channels, rngs=rngs)
+        self.vit = ViTDecoder(config.vit, config.z_channels)
+        self.cnn = CNNDecoder(config.cnn, config.z_channels)
 
     def __call__(self, codes: Float[Array, "b gr gc c"]) -> Float[Array, "b rows cols 3"]:
         """The picture, about [-1, 1] and not clamped."""
@@ -32,16 +32,16 @@ class PictureDecoder(nnx.Module):
 class MammothTok(nnx.Module):
     """The parts that a checkpoint holds; an absent part is ``None``, and using it is an :class:`InputError`."""
 
-    def __init__(self, config: MammothTokConfig, *, parts: frozenset[str] = PARTS, rngs: nnx.Rngs):
+    def __init__(self, config: MammothTokConfig, *, parts: frozenset[str] = PARTS):
         if parts - PARTS:
             raise ValueError(f"unknown parts {sorted(parts - PARTS)}; known: {sorted(PARTS)}")
         self.encoder = (
-            TokenEncoder(config.encoder, config.code_dim, rngs=rngs)
+            TokenEncoder(config.encoder, config.code_dim)
             if "mammothtok_encoder" in parts
             else None
         )
-        self.quantizer = Quantizer(config, rngs=rngs) if "mammothtok_codebook" in parts else None
-        self.decoder = PictureDecoder(config, rngs=rngs) if "mammothtok_decoder" in parts else None
+        self.quantizer = Quantizer(config) if "mammothtok_codebook" in parts else None
+        self.decoder = PictureDecoder(config) if "mammothtok_decoder" in parts else None
 
     def encode(self, picture: Float[Array, "b rows cols 3"]) -> Int[Array, "b gr gc"]:
         """Code ids of a picture in [-1, 1] whose sides are multiples of the patch size.

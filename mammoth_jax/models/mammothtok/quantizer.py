@@ -31,10 +31,10 @@ class Quantized(NamedTuple):
 class Quantizer(nnx.Module):
     """A table of codes; with ``l2_norm`` codes and inputs are compared on the unit sphere."""
 
-    def __init__(self, config: MammothTokConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: MammothTokConfig):
         self.l2_norm = config.l2_norm
         self.estimator = config.estimator
-        self.codebook = param(rngs, (config.codebook_size, config.code_dim), ("vocab", None), UnitRows())
+        self.codebook = param((config.codebook_size, config.code_dim), ("vocab", None), UnitRows())
 
     def table(self) -> Float[Array, "v c"]:
         """All codes as they are used."""

@@ -22,17 +22,17 @@ Rotation = tuple[Float[Array, "n half"], Float[Array, "n half"]]
 class DecoderBlock(nnx.Module):
     """Pre-norm self-attention with rotary positions, then an MLP with the exact GELU."""
 
-    def __init__(self, config: ViTDecoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ViTDecoderConfig):
         heads, width = (config.num_heads, config.width // config.num_heads), config.width
 
         def projection() -> Linear:
-            return Linear(width, heads, axes=("embed", ("heads", None)), bias=True, rngs=rngs)
+            return Linear(width, heads, axes=("embed", ("heads", None)), bias=True)
 
-        self.norm1 = LayerNorm(width, eps=_EPS, rngs=rngs)
+        self.norm1 = LayerNorm(width, eps=_EPS)
         self.query, self.key, self.value = projection(), projection(), projection()
-        self.out = Linear(heads, width, axes=(("heads", None), "embed"), bias=True, rngs=rngs)
-        self.norm2 = LayerNorm(width, eps=_EPS, rngs=rngs)
-        self.mlp = MLP(width, config.mlp_ratio * width, width, activation=gelu, rngs=rngs)
+        self.out = Linear(heads, width, axes=(("heads", None), "embed"), bias=True)
+        self.norm2 = LayerNorm(width, eps=_EPS)
+        self.mlp = MLP(width, config.mlp_ratio * width, width, activation=gelu)
 
     def __call__(self, x: Float[Array, "b n d"], rotation: Rotation) -> Float[Array, "b n d"]:
         h = self.norm1(x)
@@ -46,11 +46,11 @@ class DecoderBlock(nnx.Module):
 class SemanticHead(nnx.Module):
     """Three linear layers with SiLU between them; its output is matched to a frozen semantic encoder in training."""
 
-    def __init__(self, config: ViTDecoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ViTDecoderConfig):
         hidden = config.mlp_ratio * config.width
-        self.fc1 = Linear(config.width, hidden, axes=("embed", "mlp"), bias=True, rngs=rngs)
-        self.fc2 = Linear(hidden, hidden, axes=("embed", "mlp"), bias=True, rngs=rngs)
-        self.fc3 = Linear(hidden, config.semantic_width, axes=("mlp", "embed"), bias=True, rngs=rngs)
+        self.fc1 = Linear(config.width, hidden, axes=("embed", "mlp"), bias=True)
+        self.fc2 = Linear(hidden, hidden, axes=("embed", "mlp"), bias=True)
+        self.fc3 = Linear(hidden, config.semantic_width, axes=("mlp", "embed"), bias=True)
 
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n e"]:
         return self.fc3(jax.nn.silu(self.fc2(jax.nn.silu(self.fc1(x)))))
@@ -59,20 +59,20 @@ class SemanticHead(nnx.Module):
 class ViTDecoder(nnx.Module):
     """``lower`` holds the blocks under the semantic head, ``upper`` the rest (``None`` if there are none)."""
 
-    def __init__(self, config: ViTDecoderConfig, z_channels: int, *, rngs: nnx.Rngs):
-        self.norm_in = LayerNorm(z_channels, eps=_EPS, rngs=rngs)
-        self.embed_in = Linear(z_channels, config.width, axes=(None, "embed"), bias=True, rngs=rngs)
+    def __init__(self, config: ViTDecoderConfig, z_channels: int):
+        self.norm_in = LayerNorm(z_channels, eps=_EPS)
+        self.embed_in = Linear(z_channels, config.width, axes=(None, "embed"), bias=True)
 
         def blocks(count: int) -> DecoderBlock:
-            return stack_layers(lambda r: DecoderBlock(config, rngs=r), count, rngs)
+            return stack_layers(lambda: DecoderBlock(config), count)
 
         above = config.num_layers - config.distill_depth
         self.head_width = config.width // config.num_heads
         self.lower = blocks(config.distill_depth)
         self.upper = blocks(above) if above else None
-        self.semantic_head = SemanticHead(config, rngs=rngs)
-        self.norm_out = LayerNorm(config.width, eps=_EPS, rngs=rngs)
-        self.conv_out = Conv2d(config.width, z_channels, 3, rngs=rngs)
+        self.semantic_head = SemanticHead(config)
+        self.norm_out = LayerNorm(config.width, eps=_EPS)
+        self.conv_out = Conv2d(config.width, z_channels, 3)
 
     def __call__(self, z: Float[Array, "b gr gc z"]) -> Float[Array, "b gr gc z"]:
         """Spatial features for the convolutional decoder."""

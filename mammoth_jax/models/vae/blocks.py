@@ -16,11 +16,11 @@ EPS = 1e-6
 class GridAttention(nnx.Module):
     """``x`` plus one-head attention of every cell to every cell."""
 
-    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, groups: int):
         def linear(axes: tuple[str, str]) -> Linear:
-            return Linear(channels, channels, axes=axes, bias=True, rngs=rngs)
+            return Linear(channels, channels, axes=axes, bias=True)
 
-        self.norm = GroupNorm(groups, channels, eps=EPS, rngs=rngs)
+        self.norm = GroupNorm(groups, channels, eps=EPS)
         self.query, self.key, self.value = (linear(("embed", "mlp")) for _ in range(3))
         self.out = linear(("mlp", "embed"))
 
@@ -33,10 +33,10 @@ class GridAttention(nnx.Module):
 class MidBlock(nnx.Module):
     """Residual block, attention (if any), residual block at the latent resolution."""
 
-    def __init__(self, channels: int, groups: int, mid_attention: bool, *, rngs: nnx.Rngs):
-        self.first = ResBlock(channels, channels, groups, eps=EPS, rngs=rngs)
-        self.attention = GridAttention(channels, groups, rngs=rngs) if mid_attention else None
-        self.second = ResBlock(channels, channels, groups, eps=EPS, rngs=rngs)
+    def __init__(self, channels: int, groups: int, mid_attention: bool):
+        self.first = ResBlock(channels, channels, groups, eps=EPS)
+        self.attention = GridAttention(channels, groups) if mid_attention else None
+        self.second = ResBlock(channels, channels, groups, eps=EPS)
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows cols c"]:
         x = self.first(x)
@@ -46,10 +46,10 @@ class MidBlock(nnx.Module):
 class DownBlock(nnx.Module):
     """Residual blocks and, but for the last block, a convolution of stride 2 padded at the right and the bottom."""
 
-    def __init__(self, inputs: int, outputs: int, layers: int, groups: int, last: bool, *, rngs: nnx.Rngs):
-        self.blocks = ResStack(inputs, outputs, layers, groups, eps=EPS, rngs=rngs)
+    def __init__(self, inputs: int, outputs: int, layers: int, groups: int, last: bool):
+        self.blocks = ResStack(inputs, outputs, layers, groups, eps=EPS)
         pad = ((0, 1), (0, 1))
-        self.downsample = None if last else Conv2d(outputs, outputs, 3, stride=2, padding=pad, rngs=rngs)
+        self.downsample = None if last else Conv2d(outputs, outputs, 3, stride=2, padding=pad)
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c2"]:
         x = self.blocks(x)
@@ -59,9 +59,9 @@ class DownBlock(nnx.Module):
 class UpBlock(nnx.Module):
     """Residual blocks and, but for the last block, nearest doubling followed by a convolution."""
 
-    def __init__(self, inputs: int, outputs: int, layers: int, groups: int, last: bool, *, rngs: nnx.Rngs):
-        self.blocks = ResStack(inputs, outputs, layers, groups, eps=EPS, rngs=rngs)
-        self.upsample = None if last else Conv2d(outputs, outputs, 3, rngs=rngs)
+    def __init__(self, inputs: int, outputs: int, layers: int, groups: int, last: bool):
+        self.blocks = ResStack(inputs, outputs, layers, groups, eps=EPS)
+        self.upsample = None if last else Conv2d(outputs, outputs, 3)
 
     def __call__(self, x: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 c2"]:
         x = self.blocks(x)

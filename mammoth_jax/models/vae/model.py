@@ -31,18 +31,18 @@ class Posterior(NamedTuple):
 class Encoder(nnx.Module):
     """Picture to the moments of the posterior."""
 
-    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: VAEConfig):
         widths, groups = config.block_out_channels, config.norm_groups
-        self.conv_in = Conv2d(config.in_channels, widths[0], 3, rngs=rngs)
+        self.conv_in = Conv2d(config.in_channels, widths[0], 3)
         self.down = nnx.List(
             [
-                DownBlock(a, b, config.layers_per_block, groups, i == len(widths) - 1, rngs=rngs)
+                DownBlock(a, b, config.layers_per_block, groups, i == len(widths) - 1)
                 for i, (a, b) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True))
             ]
         )
-        self.mid = MidBlock(widths[-1], groups, config.mid_attention, rngs=rngs)
-        self.norm_out = GroupNorm(groups, widths[-1], eps=EPS, rngs=rngs)
-        self.conv_out = Conv2d(widths[-1], 2 * config.latent_channels, 3, rngs=rngs)
+        self.mid = MidBlock(widths[-1], groups, config.mid_attention)
+        self.norm_out = GroupNorm(groups, widths[-1], eps=EPS)
+        self.conv_out = Conv2d(widths[-1], 2 * config.latent_channels, 3)
 
     def stages(
         self, picture: Float[Array, "b rows cols 3"]
@@ -60,18 +60,18 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Latents (not scaled) to a picture."""
 
-    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: VAEConfig):
         widths, groups = config.block_out_channels[::-1], config.norm_groups
-        self.conv_in = Conv2d(config.latent_channels, widths[0], 3, rngs=rngs)
-        self.mid = MidBlock(widths[0], groups, config.mid_attention, rngs=rngs)
+        self.conv_in = Conv2d(config.latent_channels, widths[0], 3)
+        self.mid = MidBlock(widths[0], groups, config.mid_attention)
         self.up = nnx.List(
             [
-                UpBlock(a, b, config.layers_per_block + 1, groups, i == len(widths) - 1, rngs=rngs)
+                UpBlock(a, b, config.layers_per_block + 1, groups, i == len(widths) - 1)
                 for i, (a, b) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True))
             ]
         )
-        self.norm_out = GroupNorm(groups, widths[-1], eps=EPS, rngs=rngs)
-        self.conv_out = Conv2d(widths[-1], config.out_channels, 3, rngs=rngs)
+        self.norm_out = GroupNorm(groups, widths[-1], eps=EPS)
+        self.conv_out = Conv2d(widths[-1], config.out_channels, 3)
 
     def __call__(self, latents: Float[Array, "b rows cols c"]) -> Float[Array, "b rows2 cols2 3"]:
         """The picture, about [-1, 1] and not clamped."""
@@ -93,10 +93,10 @@ class Decoder(nnx.Module):
 class VAE(nnx.Module):
     """Both halves and the latents' scale."""
 
-    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: VAEConfig):
         self.config = config
-        self.encoder = Encoder(config, rngs=rngs)
-        self.decoder = Decoder(config, rngs=rngs)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
 
     def encode(self, picture: Float[Array, "b rows cols 3"]) -> Posterior:
         """The posterior over latents of a picture in [-1, 1]; the log variance is clamped to [-30, 20].
