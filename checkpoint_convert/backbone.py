@@ -27,11 +27,15 @@ def rules(config: DecoderConfig) -> list[Rule]:
         ]
     for number, segment in enumerate(layer_plan(config)):
         layers = range(segment.start, segment.stop)
-        out += _layer_rules(config, f"{model}layers.{{layer}}.", f"segments.{number}.", layers, segment.has_experts)
+        out += _layer_rules(
+            config, f"{model}layers.{{layer}}.", f"segments.{number}.", layers, segment.has_experts
+        )
     return out
 
 
-def _layer_rules(config: DecoderConfig, source: str, target: str, layers: range, has_experts: bool) -> list[Rule]:
+def _layer_rules(
+    config: DecoderConfig, source: str, target: str, layers: range, has_experts: bool
+) -> list[Rule]:
     out = [
         *norm(TEXT, f"{source}input_layernorm", f"{target}attention_norm", layers=layers),
         *norm(TEXT, f"{source}post_attention_layernorm", f"{target}ffn_norm", layers=layers),
@@ -70,7 +74,9 @@ def config_from_released(text: Mapping[str, Any], family: str, num_deepstack: in
       InputError: a variant that this decoder does not have.
     """
     if text.get("tie_word_embeddings"):
-        raise InputError("tie_word_embeddings: the released model has separate heads; untie with checkpoint_convert assemble")
+        raise InputError(
+            "tie_word_embeddings: the released model has separate heads; untie with checkpoint_convert assemble"
+        )
     if text.get("use_sliding_window"):
         raise InputError("use_sliding_window: true is not supported; expected false")
     qwen3 = family == "qwen3_vl"
@@ -138,7 +144,9 @@ def parse_moe_type(moe_type: str, num_layers: int, *, attention: bool = True) ->
         return ExpertRange()
     start, colon, stop = span.partition(":")
     if kind not in ("ffn", "ffn_attention") or (span and not (colon and start.isdigit() and stop.isdigit())):
-        raise InputError(f"moe_type {moe_type!r}: expected none, ffn, ffn-START:STOP or ffn_attention-START:STOP")
+        raise InputError(
+            f"moe_type {moe_type!r}: expected none, ffn, ffn-START:STOP or ffn_attention-START:STOP"
+        )
     kept = "ffn_attention" if kind == "ffn_attention" and attention else "ffn"
     return ExpertRange(kept, int(start), int(stop)) if span else ExpertRange(kept, 0, num_layers)
 

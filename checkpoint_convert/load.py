@@ -34,7 +34,9 @@ def load_arrays(module: M, rules: Iterable[Rule], tensors: Mapping[str, np.ndarr
     return with_parameters(module, {name: jnp.asarray(x) for name, x in values.items()})
 
 
-def released_tensors(module: nnx.Module, rules: Iterable[Rule], names: Iterable[str]) -> dict[str, np.ndarray]:
+def released_tensors(
+    module: nnx.Module, rules: Iterable[Rule], names: Iterable[str]
+) -> dict[str, np.ndarray]:
     """The given released tensors out of a module (or of its gradients, which have the same structure)."""
     entries = {entry.source: entry for entry in expand(rules)}
     parameters = named_parameters(module)
@@ -42,5 +44,7 @@ def released_tensors(module: nnx.Module, rules: Iterable[Rule], names: Iterable[
     for name in names:
         entry = entries[name]
         array = np.asarray(parameters[entry.target][...])
-        out[name] = np.ascontiguousarray(entry.transform.backward(array if entry.layer is None else array[entry.layer]))
+        out[name] = np.ascontiguousarray(
+            entry.transform.backward(array if entry.layer is None else array[entry.layer])
+        )
     return out

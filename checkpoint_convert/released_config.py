@@ -34,11 +34,15 @@ def config_from_released(data: Mapping[str, Any], shapes: Mapping[str, Shape]) -
     """
     kind = data.get("model_type")
     if kind not in _LOADERS:
-        raise InputError(f"config.json: model_type {kind!r} is not supported; expected one of {sorted(_LOADERS)}")
+        raise InputError(
+            f"config.json: model_type {kind!r} is not supported; expected one of {sorted(_LOADERS)}"
+        )
     try:
         return _LOADERS[kind](data, shapes)
     except KeyError as error:
-        raise InputError(f"config.json has no key {error}; expected the config of a released {kind} model") from error
+        raise InputError(
+            f"config.json has no key {error}; expected the config of a released {kind} model"
+        ) from error
 
 
 def _mammothmoda2(data: Mapping[str, Any], shapes: Mapping[str, Shape]) -> MammothConfig:
@@ -47,13 +51,18 @@ def _mammothmoda2(data: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mammo
     diffusion = dit.config_from_released(data["gen_dit_config"], width)
     refiner = data.get("gen_image_condition_refiner_config")
     if refiner is None:
-        raise InputError("config.json: gen_image_condition_refiner_config is missing; a model without it is not supported")
+        raise InputError(
+            "config.json: gen_image_condition_refiner_config is missing; a model without it is not supported"
+        )
     dev = llm.family == "qwen3_vl"
     return MammothConfig(
         backbone=llm,
         mammothtok=_mammothtok(data, shapes),
         refiner=align.config_from_released(
-            refiner, input_width=width, width=diffusion.hidden_size if dev else width, stage="dit" if dev else "llm"
+            refiner,
+            input_width=width,
+            width=diffusion.hidden_size if dev else width,
+            stage="dit" if dev else "llm",
         ),
         dit=diffusion,
         vae=vae.config_from_released(data["gen_vae_config"]),
@@ -68,7 +77,9 @@ def _mammothmoda2(data: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mammo
     )
 
 
-_LOADERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Shape]], MammothConfig]] = {MODEL_TYPE: _mammothmoda2}
+_LOADERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Shape]], MammothConfig]] = {
+    MODEL_TYPE: _mammothmoda2
+}
 
 
 def backbone_config(data: Mapping[str, Any]) -> BackboneConfig:
@@ -79,11 +90,17 @@ def backbone_config(data: Mapping[str, Any]) -> BackboneConfig:
     """
     kind = data.get("model_type")
     if kind not in _FAMILIES:
-        raise InputError(f"llm_config: model_type {kind!r} is not supported; expected one of {sorted(_FAMILIES)}")
+        raise InputError(
+            f"llm_config: model_type {kind!r} is not supported; expected one of {sorted(_FAMILIES)}"
+        )
     family = _FAMILIES[kind]
     tower = vision.config_from_released(data["vision_config"])
     taps = len(tower.deepstack_visual_indexes) if isinstance(tower, Qwen3VLVisionConfig) else 0
-    inherited = {key: data[key] for key in ("extra_gen_vocab", "gen_vocab_size", "gen_vocab_start_index", "moe_type") if key in data}
+    inherited = {
+        key: data[key]
+        for key in ("extra_gen_vocab", "gen_vocab_size", "gen_vocab_start_index", "moe_type")
+        if key in data
+    }
     return BackboneConfig(
         family=family,
         decoder=backbone.config_from_released(inherited | dict(data["text_config"]), family, taps),
@@ -98,7 +115,9 @@ def backbone_config(data: Mapping[str, Any]) -> BackboneConfig:
 def _mammothtok(data: Mapping[str, Any], shapes: Mapping[str, Shape]) -> MammothTokConfig:
     if "gen_tokenizer_config" in data:
         return decode(MammothTokConfig, data["gen_tokenizer_config"], "gen_tokenizer_config")
-    mine = {name.removeprefix(MAMMOTHTOK): shape for name, shape in shapes.items() if name.startswith(MAMMOTHTOK)}
+    mine = {
+        name.removeprefix(MAMMOTHTOK): shape for name, shape in shapes.items() if name.startswith(MAMMOTHTOK)
+    }
     return mammothtok.config_from_shapes(mine) if mine else MammothTokConfig()
 
 

@@ -71,7 +71,9 @@ with jax.set_mesh(mesh):
     )
     images = np.arange(len(requests), dtype=np.int32)
     patch = config.dit.patch_size
-    pixels, _ = decode(model.vae, painted.latents, images, grid=size.patches, patch_size=patch, tiling=Tiling())
+    pixels, _ = decode(
+        model.vae, painted.latents, images, grid=size.patches, patch_size=patch, tiling=Tiling()
+    )
 
 Image.fromarray(np.concatenate(np.asarray(pixels), axis=1)).save(args.out)
 print(f"wrote {args.out}: {len(requests)} pictures side by side")

@@ -27,7 +27,13 @@ CHANGES = {
             "mrope_section": [2, 1, 1],
             "experts": {"kind": "ffn", "start": 1, "stop": 3},
         },
-        "vision": {"num_layers": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32},
+        "vision": {
+            "num_layers": 2,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+        },
     },
     "mammothtok": {
         "encoder": {"width": 16, "mlp_width": 24, "num_layers": 1, "num_heads": 2},
@@ -60,7 +66,9 @@ def random_weights(module, seed: int, mesh: Mesh):
     values = {}
     for name, parameter in named_parameters(module).items():
         noise = generator(seed, name).standard_normal(parameter.shape, np.float32)
-        fan_in = max(int(np.prod(parameter.shape[:-1])) // (parameter.shape[0] if "layers" in parameter.axes else 1), 1)
+        fan_in = max(
+            int(np.prod(parameter.shape[:-1])) // (parameter.shape[0] if "layers" in parameter.axes else 1), 1
+        )
         scaled = 1 + 0.1 * noise if name.endswith("scale") else 0.5 * noise / np.sqrt(fan_in)
         array = scaled.astype(np.float32)
         sharding = named_sharding(mesh, parameter.axes, parameter.shape)

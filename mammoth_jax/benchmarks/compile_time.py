@@ -25,7 +25,10 @@ def shallow(config: DecoderConfig) -> DecoderConfig:
     """Two layers of each kind of segment."""
     first = 2 if config.num_deepstack else 0
     return dataclasses.replace(
-        config, num_layers=first + 4, num_deepstack=first, experts=ExpertRange(config.experts.kind, first + 2, first + 4)
+        config,
+        num_layers=first + 4,
+        num_deepstack=first,
+        experts=ExpertRange(config.experts.kind, first + 2, first + 4),
     )
 
 

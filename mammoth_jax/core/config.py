@@ -49,7 +49,9 @@ def _decode_dataclass(cls: type, data: Any, path: str) -> Any:
     if isinstance(data, cls):
         return data
     if not isinstance(data, Mapping):
-        raise InputError(f"{path or cls.__name__}: expected a mapping with the fields of {cls.__name__}, got {data!r}")
+        raise InputError(
+            f"{path or cls.__name__}: expected a mapping with the fields of {cls.__name__}, got {data!r}"
+        )
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     known = dict(data)
@@ -64,7 +66,9 @@ def _decode_dataclass(cls: type, data: Any, path: str) -> Any:
     required = [
         name
         for name, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and name not in values
+        if f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and name not in values
     ]
     if required:
         raise InputError(f"{path or cls.__name__}: missing {', '.join(required)} of {cls.__name__}")
@@ -102,7 +106,9 @@ def _decode_tuple(kinds: Sequence[Any], data: Any, path: str) -> tuple:
         return tuple(_decode(kinds[0], item, f"{path}[{i}]") for i, item in enumerate(data))
     if len(kinds) != len(data):
         raise InputError(f"{path}: expected {len(kinds)} values, got {len(data)}: {data!r}")
-    return tuple(_decode(kind, item, f"{path}[{i}]") for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+    return tuple(
+        _decode(kind, item, f"{path}[{i}]") for i, (kind, item) in enumerate(zip(kinds, data, strict=True))
+    )
 
 
 def _decode_scalar(kind: Any, data: Any, path: str) -> Any:
@@ -204,13 +210,17 @@ def describe(cls: type, prefix: str = "") -> list[tuple[str, str, str]]:
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
         key = _join(prefix, field.name)
-        nested = [k for k in (kind, *typing.get_args(kind)) if isinstance(k, type) and dataclasses.is_dataclass(k)]
+        nested = [
+            k for k in (kind, *typing.get_args(kind)) if isinstance(k, type) and dataclasses.is_dataclass(k)
+        ]
         if nested:
             for item in nested:
                 rows.extend(describe(item, key))
             continue
         default = "" if field.default is dataclasses.MISSING else repr(field.default)
-        rows.append((key, getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind), default))
+        rows.append(
+            (key, getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind), default)
+        )
     return rows
 
 

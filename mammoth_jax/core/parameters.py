@@ -75,7 +75,9 @@ def abstract(build: Callable[[], M], dtype: Any = jnp.float32) -> M:
 
 def shardings(module: M, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> M:
     """The module with each array replaced by its sharding on ``mesh``."""
-    named = {name: named_sharding(mesh, p.axes, p.shape, rules) for name, p in named_parameters(module).items()}
+    named = {
+        name: named_sharding(mesh, p.axes, p.shape, rules) for name, p in named_parameters(module).items()
+    }
     return with_parameters(module, named)
 
 

@@ -35,7 +35,9 @@ class ShardingRules:
         for field in dataclasses.fields(self):
             for axis in getattr(self, field.name):
                 if axis not in AXES:
-                    raise InputError(f"sharding rule {field.name}: {axis!r} is not a mesh axis; known: {AXES}")
+                    raise InputError(
+                        f"sharding rule {field.name}: {axis!r} is not a mesh axis; known: {AXES}"
+                    )
 
     def mesh_axes(self, name: str | None) -> tuple[str, ...]:
         """Mesh axes of one logical name (``None`` is replicated).
@@ -50,7 +52,9 @@ class ShardingRules:
             raise InputError(f"logical axis {name!r} has no sharding rule; known: {known}")
         return getattr(self, name)
 
-    def spec(self, axes: Axes, shape: Sequence[int], mesh_shape: dict[str, int], *, move: bool = True) -> PartitionSpec:
+    def spec(
+        self, axes: Axes, shape: Sequence[int], mesh_shape: dict[str, int], *, move: bool = True
+    ) -> PartitionSpec:
         """The partition of an array of this shape.
 
         With ``move`` (for weights) a mesh axis that does not divide its dimension goes to the largest other dimension
@@ -80,7 +84,9 @@ class ShardingRules:
         return PartitionSpec(*(tuple(p) if len(p) > 1 else (p[0] if p else None) for p in placed))
 
 
-def _place(axis: str, dim: int, placed: list[list[str]], shape: Sequence[int], mesh_shape: dict[str, int]) -> bool:
+def _place(
+    axis: str, dim: int, placed: list[list[str]], shape: Sequence[int], mesh_shape: dict[str, int]
+) -> bool:
     """Puts a mesh axis on a dimension if what is left of it divides; a mesh axis of size 1 needs no place."""
     size = mesh_shape.get(axis, 1)
     if size == 1:
@@ -97,7 +103,9 @@ def _place(axis: str, dim: int, placed: list[list[str]], shape: Sequence[int], m
 DEFAULT_RULES = ShardingRules()
 
 
-def named_sharding(mesh: Mesh, axes: Axes, shape: Sequence[int], rules: ShardingRules = DEFAULT_RULES) -> NamedSharding:
+def named_sharding(
+    mesh: Mesh, axes: Axes, shape: Sequence[int], rules: ShardingRules = DEFAULT_RULES
+) -> NamedSharding:
     """The sharding of a weight on a mesh."""
     return NamedSharding(mesh, rules.spec(axes, shape, dict(mesh.shape)))
 

@@ -17,6 +17,8 @@ class Embedding(nnx.Module):
 
     def __call__(self, ids: Int[Array, "..."], dtype: jnp.dtype | None = None) -> Float[Array, "... d"]:
         """Rows ``ids`` (clipped into the table), in ``dtype`` or the table's own."""
-        table = constrain(self.table[...], "vocab", None)  # whole rows, so that a lookup is local to a vocabulary shard
+        table = constrain(
+            self.table[...], "vocab", None
+        )  # whole rows, so that a lookup is local to a vocabulary shard
         rows = jnp.take(table, ids, axis=0, mode="clip")
         return rows if dtype is None else rows.astype(dtype)

@@ -46,9 +46,7 @@ class SwiGLU(nnx.Module):
 class MLP(nnx.Module):
     """``fc2(activation(fc1(x)))`` with biases; ``activation`` is a module-level function, so that equal modules are equal."""
 
-    def __init__(
-        self, width: int, hidden: int, out: int, *, activation: Activation
-    ):
+    def __init__(self, width: int, hidden: int, out: int, *, activation: Activation):
         self.activation = activation
         self.fc1 = Linear(width, hidden, axes=("embed", "mlp"), bias=True)
         self.fc2 = Linear(hidden, out, axes=("mlp", "embed"), bias=True)

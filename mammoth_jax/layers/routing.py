@@ -15,7 +15,9 @@ input of the program, never a constant of it.
 
 
 def route(
-    experts: Sequence[Callable[[Float[Array, "..."]], Float[Array, "..."]]], x: Float[Array, "..."], expert: Expert
+    experts: Sequence[Callable[[Float[Array, "..."]], Float[Array, "..."]]],
+    x: Float[Array, "..."],
+    expert: Expert,
 ) -> Float[Array, "..."]:
     """Applies to each token the one expert that ``expert`` names; the leading dimensions of ``expert`` are tokens.
 

@@ -33,7 +33,12 @@ class BackboneConfig:
     @property
     def vision_ids(self) -> tuple[int, ...]:
         """Ids that stand for pictures and their borders; they are never text."""
-        return (self.image_token_id, self.video_token_id, self.vision_start_token_id, self.vision_end_token_id)
+        return (
+            self.image_token_id,
+            self.video_token_id,
+            self.vision_start_token_id,
+            self.vision_end_token_id,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +77,18 @@ class MammothConfig:
     def __post_init__(self) -> None:
         width = self.backbone.decoder.hidden_size
         if self.dit.condition_width != width:
-            raise InputError(f"dit.condition_width {self.dit.condition_width} must be the decoder's width {width}")
+            raise InputError(
+                f"dit.condition_width {self.dit.condition_width} must be the decoder's width {width}"
+            )
         if self.dit.in_channels != self.vae.latent_channels:
             raise InputError(
                 f"dit.in_channels {self.dit.in_channels} must be vae.latent_channels {self.vae.latent_channels}"
             )
         for layer in self.condition.layers:
             if not -self.backbone.decoder.num_layers - 1 <= layer <= self.backbone.decoder.num_layers:
-                raise InputError(f"condition.layers: {layer} is outside {self.backbone.decoder.num_layers} layers")
+                raise InputError(
+                    f"condition.layers: {layer} is outside {self.backbone.decoder.num_layers} layers"
+                )
 
     @property
     def pixel_step(self) -> int:

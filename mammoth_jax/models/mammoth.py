@@ -54,7 +54,9 @@ class Mammoth(nnx.Module):
         found = {name for name in ("dit", "refiner", "vae") if getattr(self, name) is not None}
         found |= {"vision_tower"} if self.vision is not None else set()
         if self.decoder is not None:
-            found |= {"text_decoder"} | ({"generation_experts"} if self.decoder.gen_embed is not None else set())
+            found |= {"text_decoder"} | (
+                {"generation_experts"} if self.decoder.gen_embed is not None else set()
+            )
         if self.mammothtok is not None:
             held = {"encoder": "encoder", "codebook": "quantizer", "decoder": "decoder"}
             found |= {f"mammothtok_{n}" for n, a in held.items() if getattr(self.mammothtok, a) is not None}

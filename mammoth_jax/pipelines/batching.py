@@ -90,7 +90,9 @@ def prompt_rows(
         return row(("prompt", request.prompt, request.size.tokens), make)
 
     def opening(request: PictureRequest) -> int:
-        return row(("opening", request.size.tokens), lambda: (answer_opening(tokenizer, *request.size.tokens), 0))
+        return row(
+            ("opening", request.size.tokens), lambda: (answer_opening(tokenizer, *request.size.tokens), 0)
+        )
 
     prompts = [question(r) for r in requests]
     openings = [opening(r) if guided else 0 for r in requests]

@@ -30,7 +30,9 @@ def picture_size(
     for name, side in (("height", height), ("width", width)):
         if side < step or side % step:
             low = max(step, side // step * step)
-            raise InputError(f"{name} {side}: sides must be multiples of {step} pixels, e.g. {low} or {low + step}")
+            raise InputError(
+                f"{name} {side}: sides must be multiples of {step} pixels, e.g. {low} or {low + step}"
+            )
     if grid is None:
         each = config.pixels_per_token
         if height % each or width % each:

@@ -75,7 +75,9 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
     )
     start = tokenizer.visual_token_id(0)
     if start + config.mammothtok.codebook_size > decoder.gen_vocab_start_index + decoder.gen_vocab_size:
-        raise InputError(f"preset {preset}: gen_vocab_size {decoder.gen_vocab_size} does not hold the codebook")
+        raise InputError(
+            f"preset {preset}: gen_vocab_size {decoder.gen_vocab_size} does not hold the codebook"
+        )
     settings = GenerationSettings(
         end_of_line=tokenizer.id_of("<|endofline|>"),
         visual_start=start,

@@ -64,7 +64,12 @@ class TextToImagePipeline:
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path | str, *, dtype: Any = None, mesh: Mesh | None = None, parts: Sequence[str] | None = None
+        cls,
+        folder: Path | str,
+        *,
+        dtype: Any = None,
+        mesh: Mesh | None = None,
+        parts: Sequence[str] | None = None,
     ) -> "TextToImagePipeline":
         """A pipeline over a released-format or converted folder."""
         return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=parts))
@@ -184,7 +189,10 @@ class TextToImagePipeline:
         """What the decoding programs are compiled for."""
         settings = self.loaded.settings
         vocabulary = VisualVocabulary(
-            settings.end_of_line, self.loaded.tokenizer.id_of(IMAGE_END), settings.visual_start, settings.visual_end
+            settings.end_of_line,
+            self.loaded.tokenizer.id_of(IMAGE_END),
+            settings.visual_start,
+            settings.visual_end,
         )
         return DecodePlan(vocabulary, self.loaded.config.condition.taps)
 
@@ -290,7 +298,11 @@ class TextToImagePipeline:
         out: dict[int, Picture] = {}
         for grid, rows in _groups([r.size.tokens for r in requests]).items():
             drawn = develop_tokens_program(
-                self.loaded.model.mammothtok, tokens, rows, grid=grid, visual_start=self.loaded.settings.visual_start
+                self.loaded.model.mammothtok,
+                tokens,
+                rows,
+                grid=grid,
+                visual_start=self.loaded.settings.visual_start,
             )
             for i, row in enumerate(rows):
                 out[row] = Picture(requests[row], np.asarray(drawn)[i], codes[row], None)

@@ -215,7 +215,9 @@ def _next_ids(decoder: Decoder, state: DecodeState, plan: DecodePlan) -> Int[Arr
     scores = process(
         guided_logits(state), requests.settings, state.seen, (columns >= first) & (columns < stop)
     )
-    keys = jax.vmap(lambda seed, at: named_key(jax.random.key(seed), "visual token", at))(requests.seed, state.count)
+    keys = jax.vmap(lambda seed, at: named_key(jax.random.key(seed), "visual token", at))(
+        requests.seed, state.count
+    )
     drawn = choose(scores, requests.settings.temperature, keys) - first + vocabulary.visual_start
     ends_line = (state.count + 1) % (requests.grid_cols + 1) == 0
     ids = jnp.where(ends_line, vocabulary.end_of_line, drawn)
@@ -252,9 +254,7 @@ class DecodedSequence:
     is_answer: Bool[Array, "r s"]
 
 
-def decoded_sequence(
-    prompts: Prefill, state: DecodeState, answer_start: Int[Array, " p"]
-) -> DecodedSequence:
+def decoded_sequence(prompts: Prefill, state: DecodeState, answer_start: Int[Array, " p"]) -> DecodedSequence:
     """Joins each row's prompt with what was decoded; ``answer_start`` is where the answer opens in each prompt."""
     rows = state.requests.prompt
     in_prompt = jnp.arange(prompts.ids.shape[1])[None]

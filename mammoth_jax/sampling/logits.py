@@ -31,7 +31,10 @@ def guide(
 
 
 def process(
-    scores: Float[Array, "r c"], settings: SamplingSettings, seen: Bool[Array, "r c"], allowed: Bool[Array, " c"]
+    scores: Float[Array, "r c"],
+    settings: SamplingSettings,
+    seen: Bool[Array, "r c"],
+    allowed: Bool[Array, " c"],
 ) -> Float[Array, "r c"]:
     """Repetition penalty on ``seen`` tokens, temperature, the allowed range, top-k, top-p; excluded ones are -inf."""
     penalty = settings.repetition_penalty[:, None]

@@ -57,7 +57,9 @@ class Drawing:
     negative: Condition | None
 
 
-def encode_prompts(decoder: Decoder, ids: Int[Array, "p s"], lengths: Int[Array, " p"], plan: DecodePlan) -> Prefill:
+def encode_prompts(
+    decoder: Decoder, ids: Int[Array, "p s"], lengths: Int[Array, " p"], plan: DecodePlan
+) -> Prefill:
     """Program 1: all prompts (positive, answer openings, negative) in one pass."""
     return prefill(decoder, constrain(ids, "batch", None), lengths, plan)
 
@@ -90,7 +92,9 @@ def finish(
     """Tokens and conditions of finished rows."""
     sequence = decoded_sequence(prompts, state, answer_start)
     width = state.tokens.shape[1]
-    condition = _select(sequence, conditions, prompts.ids.shape[1] + width * conditions.with_answer_text, width + 2)
+    condition = _select(
+        sequence, conditions, prompts.ids.shape[1] + width * conditions.with_answer_text, width + 2
+    )
     negative = None if negative_rows is None else negative_condition(prompts, negative_rows)
     return Drawing(state.tokens, condition, negative)
 
@@ -114,7 +118,9 @@ def negative_condition(prompts: Prefill, rows: Int[Array, " r"]) -> Condition:
     return Condition(features, valid, None, None)
 
 
-def _select(sequence: DecodedSequence, conditions: ConditionPlan, text_size: int, image_size: int) -> Condition:
+def _select(
+    sequence: DecodedSequence, conditions: ConditionPlan, text_size: int, image_size: int
+) -> Condition:
     return build_condition(
         sequence.features,
         sequence.ids,
@@ -141,7 +147,9 @@ def develop(
     """Program 4: latents of the rows of one size (``grid`` patches) to pictures; also returns them as a grid."""
     own = latents[rows, : grid[0] * grid[1]]
     grids = unpatchify(own, grid[0], grid[1], patch_size)
-    return postprocess(vae.decode(vae.unscale_latents(grids), tiling, dtype=vae.decoder.conv_in.kernel.dtype)), grids
+    return postprocess(
+        vae.decode(vae.unscale_latents(grids), tiling, dtype=vae.decoder.conv_in.kernel.dtype)
+    ), grids
 
 
 def develop_tokens(

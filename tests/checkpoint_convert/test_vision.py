@@ -52,10 +52,7 @@ def test_vision_table_fills_every_parameter_and_inverts(config, tower):
 
 
 def test_qwen3_layers_and_taps_are_stacked():
-    shapes = {
-        name: p.shape
-        for name, p in named_parameters(abstract(lambda: Qwen3VLVision(QWEN3))).items()
-    }
+    shapes = {name: p.shape for name, p in named_parameters(abstract(lambda: Qwen3VLVision(QWEN3))).items()}
     assert shapes["layers.attention.qkv.kernel"] == (3, 8, 3, 2, 4)
     assert shapes["deepstack_mergers.norm.scale"] == (2, 32)
     assert shapes["patch_embed.kernel"] == (3 * 2 * 4 * 4, 8)

@@ -69,7 +69,10 @@ def test_a_text_token_never_meets_a_generation_expert_and_the_other_way_round():
     assert np.array_equal(forward(changed("experts.1"), text, POSITIONS).hidden, base_text)
     assert np.array_equal(forward(changed("segments.2.ffn.1"), text, POSITIONS).hidden, base_text)
     assert np.array_equal(forward(changed("segments.2.ffn.0"), generation, POSITIONS).hidden, base_generation)
-    assert np.abs(forward(changed("segments.2.ffn.1"), generation, POSITIONS).hidden - base_generation).max() > 1e-3
+    assert (
+        np.abs(forward(changed("segments.2.ffn.1"), generation, POSITIONS).hidden - base_generation).max()
+        > 1e-3
+    )
 
 
 def test_one_expert_for_all_equals_an_array_of_it():
@@ -127,7 +130,9 @@ def test_a_shorter_length_rolls_the_cache_back():
     rolled = dataclasses.replace(wrong, length=at, position=at)
     again, _, _ = step(decoder(), jnp.array([31]), rolled)
     assert np.allclose(first, again, atol=1e-6)
-    whole = forward(decoder(), np.concatenate([IDS, [[31]]], 1), np.broadcast_to(np.arange(7), (3, 1, 7))).hidden
+    whole = forward(
+        decoder(), np.concatenate([IDS, [[31]]], 1), np.broadcast_to(np.arange(7), (3, 1, 7))
+    ).hidden
     assert np.allclose(first, whole[:, -1], atol=1e-5)
 
 

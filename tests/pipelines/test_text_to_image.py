@@ -33,9 +33,7 @@ def mixed_requests() -> list[PictureRequest]:
     """Prompts of 3 to 200 tokens, one- and two-digit grids, three sizes that are not square."""
     shapes = [(48, 32, (6, 4)), (32, 64, (4, 10)), (40, 24, (11, 3)), (48, 32, (5, 5))]
     lengths = (3, 200, 17, 60, 120, 9, 33, 150)
-    return [
-        request((WORDS * 4)[:length], seed, *shapes[seed % 4]) for seed, length in enumerate(lengths)
-    ]
+    return [request((WORDS * 4)[:length], seed, *shapes[seed % 4]) for seed, length in enumerate(lengths)]
 
 
 @functools.cache
@@ -64,7 +62,13 @@ def test_eight_devices_draw_what_one_draws():
 
 def test_pictures_differ_by_seed_and_by_prompt():
     out = pipeline()(
-        ["red", "blue"], height=16, width=16, num_images_per_prompt=2, seed=5, num_inference_steps=2, temperature=1.0
+        ["red", "blue"],
+        height=16,
+        width=16,
+        num_images_per_prompt=2,
+        seed=5,
+        num_inference_steps=2,
+        temperature=1.0,
     )
     pictures = [p.pixels for p in out.pictures]
     assert [p.request.seed for p in out.pictures] == [5, 6, 5, 6]
@@ -127,7 +131,13 @@ def test_tokens_alone_are_decoded_by_the_tokenizer_and_text_alone_draws_no_token
 
 def test_visual_tokens_change_the_picture():
     pipe = pipeline()
-    kwargs = {"height": 16, "width": 16, "num_inference_steps": 2, "output_type": "latent", "temperature": 0.0}
+    kwargs = {
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 2,
+        "output_type": "latent",
+        "temperature": 0.0,
+    }
     greedy = pipe("a cat", **kwargs)
     other = pipe("a cat", **kwargs | {"temperature": 1.0})
     assert (greedy.pictures[0].codes != other.pictures[0].codes).any()
@@ -137,7 +147,13 @@ def test_visual_tokens_change_the_picture():
 def test_given_latents_replace_the_seed():
     pipe = pipeline()
     noise = np.random.default_rng(0).standard_normal((1, 4, 4, 4)).astype(np.float32)
-    kwargs = {"height": 16, "width": 16, "num_inference_steps": 2, "output_type": "latent", "mode": "diffusion"}
+    kwargs = {
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 2,
+        "output_type": "latent",
+        "mode": "diffusion",
+    }
     first = pipe("a cat", latents=noise, seed=1, **kwargs).images[0]
     second = pipe("a cat", latents=noise, seed=2, **kwargs).images[0]
     assert first.dtype == np.float32 and np.array_equal(first, second)
@@ -149,7 +165,13 @@ def test_a_callback_sees_every_step_and_the_last_latents():
     def watch(_, step, times, values):
         seen[step] = values["latents"]
 
-    kwargs = {"height": 16, "width": 16, "num_inference_steps": 2, "output_type": "latent", "mode": "diffusion"}
+    kwargs = {
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 2,
+        "output_type": "latent",
+        "mode": "diffusion",
+    }
     out = pipeline()("a cat", callback_on_step_end=watch, **kwargs)
     assert sorted(seen) == [0, 1]
     patch = tiny_config().dit.patch_size

@@ -109,9 +109,9 @@ def test_features_met_while_decoding_are_those_of_a_second_pass():
     valid = np.take_along_axis(np.asarray(sequence.valid), order, 1)
     features = np.take_along_axis(np.asarray(sequence.features), order[..., None], 1)
     positions = np.broadcast_to(np.arange(ids.shape[1]), (3, *ids.shape))
-    again = jax.jit(
-        lambda d: d(ids, positions, segments=valid.astype(np.int32), taps=plan().taps).features
-    )(decoder())
+    again = jax.jit(lambda d: d(ids, positions, segments=valid.astype(np.int32), taps=plan().taps).features)(
+        decoder()
+    )
     assert np.abs((np.asarray(again) - features)[valid]).max() < 2e-5
 
 

@@ -10,8 +10,16 @@ ROWS, COLUMNS = 6, 40
 
 
 def settings(**changes) -> SamplingSettings:
-    values = {"guidance": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0} | changes
-    return SamplingSettings(**{name: jnp.broadcast_to(jnp.asarray(value), (ROWS,)) for name, value in values.items()})
+    values = {
+        "guidance": 1.0,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
+    } | changes
+    return SamplingSettings(
+        **{name: jnp.broadcast_to(jnp.asarray(value), (ROWS,)) for name, value in values.items()}
+    )
 
 
 def scores(seed: int = 0) -> np.ndarray:
@@ -32,7 +40,9 @@ def reference(row: np.ndarray, k: int, p: float) -> set[int]:
 
 def test_top_k_and_top_p_keep_what_their_definition_keeps_in_every_row():
     x, ks, ps = scores(), [0, 5, 1, 0, 12, 40], [1.0, 1.0, 1.0, 0.7, 0.5, 0.01]
-    out = process(jnp.asarray(x), settings(top_k=jnp.array(ks), top_p=jnp.array(ps)), NOTHING_SEEN, ALL_ALLOWED)
+    out = process(
+        jnp.asarray(x), settings(top_k=jnp.array(ks), top_p=jnp.array(ps)), NOTHING_SEEN, ALL_ALLOWED
+    )
     for row in range(ROWS):
         kept = set(np.flatnonzero(np.isfinite(np.asarray(out[row]))).tolist())
         assert kept == reference(x[row], ks[row], ps[row])

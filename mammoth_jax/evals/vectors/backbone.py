@@ -62,7 +62,12 @@ def run_text_decoder(case: Case) -> dict[str, Any]:
 
 
 def _cached_steps(
-    decoder: Decoder, out: DecoderOutput, tokens: np.ndarray, valid: np.ndarray, positions: np.ndarray, deltas: np.ndarray
+    decoder: Decoder,
+    out: DecoderOutput,
+    tokens: np.ndarray,
+    valid: np.ndarray,
+    positions: np.ndarray,
+    deltas: np.ndarray,
 ) -> dict[str, Any]:
     assert out.keys is not None and out.values is not None
     prompt_length, steps = valid.shape[1], len(tokens)

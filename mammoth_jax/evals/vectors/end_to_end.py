@@ -165,8 +165,10 @@ def run_generate(case: Case) -> dict[str, Any]:
     if not np.array_equal(stepped.drawing.tokens, drawing.tokens):
         raise AssertionError("decoding in one launch and step by step gave different tokens")
     for run, (cfg_range, mode) in RUNS.items():
-        conditions = drawing if mode is None else finish(
-            prompts, stepped.state, answer_start, negative_rows, setting.condition_plan(mode)
+        conditions = (
+            drawing
+            if mode is None
+            else finish(prompts, stepped.state, answer_start, negative_rows, setting.condition_plan(mode))
         )
         results |= _diffuse(case, setting, run, cfg_range, conditions)
     return {name: results[name] for name in case.entry["outputs"]}
@@ -182,7 +184,9 @@ def _token_outputs(case: Case, setting: _Setting, drawing: Drawing) -> dict[str,
     full_mask = np.concatenate([mask[:n], np.ones((n, 1), np.int64)], axis=1)
     answer = np.arange(full_mask.shape[1]) >= length - RELEASED_OPENING
     return {
-        "generated_ids": np.concatenate([generated, np.concatenate([case.inputs["input_ids"][n:], tokens[:, :steps]], axis=1)]),
+        "generated_ids": np.concatenate(
+            [generated, np.concatenate([case.inputs["input_ids"][n:], tokens[:, :steps]], axis=1)]
+        ),
         "generated_attention_mask": mask,
         "full_ids": np.concatenate([generated, tokens[:, steps : steps + 1]], axis=1),
         "full_mask": full_mask,
@@ -215,7 +219,9 @@ class _Stepped:
     outputs: dict[str, Any]
 
 
-def _step_by_step(setting: _Setting, prompts: Prefill, answer_start: np.ndarray, negative_rows: np.ndarray) -> _Stepped:
+def _step_by_step(
+    setting: _Setting, prompts: Prefill, answer_start: np.ndarray, negative_rows: np.ndarray
+) -> _Stepped:
     """The same decoding in chunks of one step, with the scores of every step and the features of every token."""
     plan, n = setting.plan, len(setting.ids)
     guided = setting.flow["ar"]["cfg_scale"] > 1
@@ -238,7 +244,11 @@ def _step_by_step(setting: _Setting, prompts: Prefill, answer_start: np.ndarray,
     length = setting.ids.shape[1] + setting.num_steps + 1
     hidden = np.take_along_axis(np.asarray(sequence.features), order[..., None], axis=1)[:, :length]
     drawing = finish(prompts, state, jnp.asarray(answer_start), negative_rows, setting.condition_plan(None))
-    outputs = {"ar_logits": np.stack(raw), "ar_cfg_logits": np.stack(guided_scores), "positive_hidden": hidden}
+    outputs = {
+        "ar_logits": np.stack(raw),
+        "ar_cfg_logits": np.stack(guided_scores),
+        "positive_hidden": hidden,
+    }
     return _Stepped(drawing, state, outputs)
 
 
@@ -277,7 +287,12 @@ def _diffuse(
         return pictures.reshape(*x.shape[:-2], *pictures.shape[1:])
 
     pixels, latents = develop_program(
-        model.vae, result.latents, np.arange(n, dtype=np.int32), grid=(rows, cols), patch_size=patch, tiling=Tiling()
+        model.vae,
+        result.latents,
+        np.arange(n, dtype=np.int32),
+        grid=(rows, cols),
+        patch_size=patch,
+        tiling=Tiling(),
     )
     assert result.velocities is not None and result.trajectory is not None
     return {

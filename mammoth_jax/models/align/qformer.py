@@ -27,9 +27,7 @@ class PackedAttention(nnx.Module):
         e = width // heads
         axes = ("embed", (None, "heads", None))
         self.packed = Linear(width, (3, heads, e), axes=axes, bias=True, init=XavierUniform())
-        self.out = Linear(
-            (heads, e), width, axes=(("heads", None), "embed"), bias=True, init=FanInUniform()
-        )
+        self.out = Linear((heads, e), width, axes=(("heads", None), "embed"), bias=True, init=FanInUniform())
 
     def _project(self, x: Float[Array, "b s d"], first: int, last: int) -> Float[Array, "b s n h e"]:
         kernel, bias = self.packed.kernel[...][:, first:last], self.packed.bias[...][first:last]  # type: ignore[index]

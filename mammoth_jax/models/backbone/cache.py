@@ -57,9 +57,14 @@ class KVCache:
 
 
 def write_slot(
-    stack: Float[Array, "l b t k e"], layer: Int[Array, ""], new: Float[Array, "b k e"], slot: Int[Array, " b"]
+    stack: Float[Array, "l b t k e"],
+    layer: Int[Array, ""],
+    new: Float[Array, "b k e"],
+    slot: Int[Array, " b"],
 ) -> Float[Array, "l b t k e"]:
     """``stack[layer, row, slot[row]] = new[row]``; a slot outside the cache writes nothing."""
     return jax.vmap(
-        lambda cache, x, at: cache.at[layer, at].set(x.astype(cache.dtype), mode="drop"), in_axes=(1, 0, 0), out_axes=1
+        lambda cache, x, at: cache.at[layer, at].set(x.astype(cache.dtype), mode="drop"),
+        in_axes=(1, 0, 0),
+        out_axes=1,
     )(stack, new, slot)

@@ -49,9 +49,13 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
-            raise InputError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+            raise InputError(
+                f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
+            )
         if sum(self.mrope_section) * 2 != self.head_dim:
-            raise InputError(f"mrope_section {self.mrope_section} must sum to head_dim / 2 = {self.head_dim // 2}")
+            raise InputError(
+                f"mrope_section {self.mrope_section} must sum to head_dim / 2 = {self.head_dim // 2}"
+            )
         if self.experts.kind != "none" and not 0 <= self.experts.start < self.experts.stop <= self.num_layers:
             raise InputError(
                 f"experts {self.experts.start}:{self.experts.stop} are not a range of {self.num_layers} layers"
@@ -87,5 +91,6 @@ def layer_plan(config: DecoderConfig) -> tuple[Segment, ...]:
         cuts |= {config.experts.start, config.experts.stop}
     edges = sorted(cuts)
     return tuple(
-        Segment(a, b, a in config.experts, a < config.num_deepstack) for a, b in zip(edges[:-1], edges[1:], strict=True)
+        Segment(a, b, a in config.experts, a < config.num_deepstack)
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
     )

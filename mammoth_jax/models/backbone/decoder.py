@@ -71,7 +71,8 @@ class Decoder(nnx.Module):
                     lambda experts=segment.has_experts and with_generation: DecoderLayer(
                         config, has_experts=experts
                     ),
-                    segment.num_layers)
+                    segment.num_layers,
+                )
                 for segment in layer_plan(config)
             ]
         )
@@ -81,7 +82,11 @@ class Decoder(nnx.Module):
 
     def is_generation(self, ids: Int[Array, "..."]) -> Bool[Array, "..."]:
         """True at generation tokens."""
-        return ids >= self.config.gen_vocab_start_index if self.gen_embed is not None else jnp.zeros_like(ids, bool)
+        return (
+            ids >= self.config.gen_vocab_start_index
+            if self.gen_embed is not None
+            else jnp.zeros_like(ids, bool)
+        )
 
     def expert_of(self, ids: Int[Array, "..."]) -> Int[Array, "..."]:
         """The expert of each token: 1 for generation tokens, else 0."""

@@ -30,9 +30,7 @@ class Qwen25VLPatchMerger(nnx.Module):
 
     def __init__(self, config: Qwen25VLVisionConfig):
         self.norm = RMSNorm(config.hidden_size, eps=EPS)
-        self.mlp = MLP(
-            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu
-        )
+        self.mlp = MLP(config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu)
 
 
 class Qwen25VLVision(nnx.Module):

@@ -27,9 +27,7 @@ class VisionAttention(nnx.Module):
         self.qkv = Linear(
             hidden_size, (3, num_heads, head_dim), axes=("embed", (None, "heads", None)), bias=True
         )
-        self.out = Linear(
-            (num_heads, head_dim), hidden_size, axes=(("heads", None), "embed"), bias=True
-        )
+        self.out = Linear((num_heads, head_dim), hidden_size, axes=(("heads", None), "embed"), bias=True)
 
 
 class Qwen3VLVisionLayer(nnx.Module):
@@ -48,9 +46,7 @@ class PatchMerger(nnx.Module):
 
     def __init__(self, config: Qwen3VLVisionConfig, norm_width: int):
         self.norm = LayerNorm(norm_width, eps=EPS)
-        self.mlp = MLP(
-            config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu
-        )
+        self.mlp = MLP(config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu)
 
 
 class Qwen3VLVision(nnx.Module):
@@ -60,13 +56,10 @@ class Qwen3VLVision(nnx.Module):
         self.config = config
         d = config.hidden_size
         self.patch_embed = Linear(config.patch_values, d, axes=(None, "embed"), bias=True)
-        self.pos_embed = param((config.num_position_embeddings, d), (None, "embed"), Normal(0.02)
-        )
+        self.pos_embed = param((config.num_position_embeddings, d), (None, "embed"), Normal(0.02))
         self.layers = stack_layers(lambda: Qwen3VLVisionLayer(config), config.num_layers)
         self.merger = PatchMerger(config, d)
         taps = len(config.deepstack_visual_indexes)
         self.deepstack_mergers = (
-            stack_layers(lambda: PatchMerger(config, config.merged_size), taps)
-            if taps
-            else None
+            stack_layers(lambda: PatchMerger(config, config.merged_size), taps) if taps else None
         )

@@ -45,9 +45,7 @@ class TokenEncoder(nnx.Module):
     def __init__(self, config: EncoderConfig, code_dim: int):
         self.patch_size = config.patch_size
         patch = 3 * config.patch_size**2
-        self.patches = Linear(
-            patch, config.width, axes=(None, "embed"), bias=True, init=XavierUniform()
-        )
+        self.patches = Linear(patch, config.width, axes=(None, "embed"), bias=True, init=XavierUniform())
         self.patch_norm = RMSNorm(config.width, eps=_EPS)
         self.blocks = stack_layers(lambda: EncoderBlock(config), config.num_layers)
         self.final_norm = RMSNorm(config.width, eps=_EPS)

@@ -18,9 +18,7 @@ class PictureDecoder(nnx.Module):
     """Code vectors to a picture."""
 
     def __init__(self, config: MammothTokConfig):
-        self.from_code = Linear(
-            config.code_dim, config.z_channels, axes=(None, "embed"), bias=True
-        )
+        self.from_code = Linear(config.code_dim, config.z_channels, axes=(None, "embed"), bias=True)
         self.vit = ViTDecoder(config.vit, config.z_channels)
         self.cnn = CNNDecoder(config.cnn, config.z_channels)
 
@@ -36,9 +34,7 @@ class MammothTok(nnx.Module):
         if parts - PARTS:
             raise ValueError(f"unknown parts {sorted(parts - PARTS)}; known: {sorted(PARTS)}")
         self.encoder = (
-            TokenEncoder(config.encoder, config.code_dim)
-            if "mammothtok_encoder" in parts
-            else None
+            TokenEncoder(config.encoder, config.code_dim) if "mammothtok_encoder" in parts else None
         )
         self.quantizer = Quantizer(config) if "mammothtok_codebook" in parts else None
         self.decoder = PictureDecoder(config) if "mammothtok_decoder" in parts else None

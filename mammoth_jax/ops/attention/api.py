@@ -21,5 +21,11 @@ def attention(
     then be the same sequence).  ``scale`` defaults to ``e ** -0.5``.  The soft-max is in float32.
     """
     return reference_attention(
-        query, key, value, query_segments=query_segments, key_segments=key_segments, causal=causal, scale=scale
+        query,
+        key,
+        value,
+        query_segments=query_segments,
+        key_segments=key_segments,
+        causal=causal,
+        scale=scale,
     )
