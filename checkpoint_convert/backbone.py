@@ -1,4 +1,4 @@
-"""The decoder's released names (relative to the causal model: ``model.language_model.*``, ``lm_head``, ``gen_head``)."""
+"""The decoder's released names, relative to the causal model (``model.language_model.*``, ``lm_head``, ...)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""From backbone features to the condition of the diffusion transformer: the one function that sampling and training share."""
+"""From backbone features to the diffusion transformer's condition: one function for sampling and training."""
 
 import dataclasses
 from typing import Literal

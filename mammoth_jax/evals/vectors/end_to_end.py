@@ -1,4 +1,4 @@
-"""The whole recorded model: every shard through the converter, and text to image through the pipelines' own programs."""
+"""The whole recorded model: every shard through the converter, text to image through the pipelines' programs."""
 
 import dataclasses
 from typing import Any
