@@ -1,4 +1,8 @@
-"""Every test sees eight simulated CPU devices, whatever accelerators and libraries the machine has."""
+"""Every test sees eight simulated CPU devices, whatever accelerators and libraries the machine has.
+
+Tests compile many small programs and run each for milliseconds, so the compiler is told not to optimise;
+``mammoth-jax verify`` runs the recorded cases as optimised as a user's programs are.
+"""
 
 import os
 
@@ -11,3 +15,4 @@ jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
 # The tests compile many small programs and run each a few times: compile quickly rather than well.
 jax.config.update("jax_disable_most_optimizations", os.environ.get("MAMMOTH_OPTIMIZED_TESTS") is None)
+jax.config.update("jax_disable_most_optimizations", True)

@@ -44,7 +44,7 @@ class SwiGLU(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """``fc2(activation(fc1(x)))`` with biases; ``activation`` is a module-level function: equal modules compare equal."""
+    """``fc2(activation(fc1(x)))`` with biases; ``activation`` is a module-level function: equal modules are equal."""
 
     def __init__(self, width: int, hidden: int, out: int, *, activation: Activation):
         self.activation = activation
