@@ -13,6 +13,4 @@ import jax
 
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
-# The tests compile many small programs and run each a few times: compile quickly rather than well.
 jax.config.update("jax_disable_most_optimizations", os.environ.get("MAMMOTH_OPTIMIZED_TESTS") is None)
-jax.config.update("jax_disable_most_optimizations", True)
