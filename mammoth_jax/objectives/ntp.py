@@ -1,32 +1,12 @@
 """Next-token prediction over the joint vocabulary of text and generation tokens (paper section 3.1.1)."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from mammoth_jax.core.types import Array, Float, Int
+from mammoth_jax.objectives.losses import WeightedLosses
 
 IGNORED = -100
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TokenLosses:
-    """Per-token cross entropies and their weights; one place divides, after the sum over all devices."""
-
-    losses: Float[Array, "b s"]
-    weights: Float[Array, "b s"]
-
-    @property
-    def total(self) -> Float[Array, ""]:
-        """Weighted sum of the losses."""
-        return jnp.sum(self.losses * self.weights)
-
-    @property
-    def weight(self) -> Float[Array, ""]:
-        """Sum of the weights: the number of counted tokens."""
-        return jnp.sum(self.weights)
 
 
 def label_columns(
@@ -42,7 +22,7 @@ def next_token_losses(
     *,
     vocab_size: int,
     gen_vocab_start_index: int,
-) -> TokenLosses:
+) -> WeightedLosses:
     """Cross entropy at position ``t`` against ``labels[t + 1]`` over all columns, in float32.
 
     Labels are token ids; ``-100`` is ignored, as is whatever follows the last position.
@@ -55,4 +35,4 @@ def next_token_losses(
     scores = logits.astype(jnp.float32)
     picked = jnp.take_along_axis(scores, columns[..., None], axis=-1)[..., 0]
     losses = jax.nn.logsumexp(scores, axis=-1) - picked
-    return TokenLosses(jnp.where(counted, losses, 0.0), counted.astype(jnp.float32))
+    return WeightedLosses(jnp.where(counted, losses, 0.0), counted.astype(jnp.float32))

@@ -17,23 +17,10 @@ import jax.numpy as jnp
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.models.mammothtok.quantizer import Quantized
+from mammoth_jax.objectives.losses import LossSum
 
 _TEMPERATURE = 0.01
 _LOG_EPS = 1e-5
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LossSum:
-    """A weighted sum of a loss and its weight; one place divides, after the sum over all devices."""
-
-    total: Float[Array, ""]
-    weight: Float[Array, ""]
-
-    @property
-    def mean(self) -> Float[Array, ""]:
-        """``total / weight``, for a batch that is complete."""
-        return self.total / self.weight
 
 
 @jax.tree_util.register_dataclass

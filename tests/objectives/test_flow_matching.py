@@ -10,7 +10,7 @@ def test_padding_tokens_and_left_out_pictures_do_not_count():
     valid = jnp.array([[True, True, False, False]] * 3)
     term = flow_matching_losses(predicted, target, valid, jnp.array([1.0, 1.0, 0.0]))
     np.testing.assert_allclose(term.losses, [1, 4, 9])
-    assert float(term.total) == 5 and float(term.weight) == 2
+    assert float(term.sum().total) == 5 and float(term.sum().weight) == 2
 
 
 def test_sums_of_halves_equal_the_whole():
@@ -18,10 +18,10 @@ def test_sums_of_halves_equal_the_whole():
     target, valid = jnp.ones((4, 3, 2)), jnp.ones((4, 3), bool)
     whole = flow_matching_losses(predicted, target, valid)
     halves = [flow_matching_losses(predicted[i : i + 2], target[i : i + 2], valid[i : i + 2]) for i in (0, 2)]
-    np.testing.assert_allclose(sum(h.total for h in halves), whole.total)
-    np.testing.assert_allclose(sum(h.weight for h in halves), whole.weight)
+    np.testing.assert_allclose(sum(h.sum().total for h in halves), whole.sum().total)
+    np.testing.assert_allclose(sum(h.sum().weight for h in halves), whole.sum().weight)
 
 
 def test_an_empty_picture_has_no_weight():
     term = flow_matching_losses(jnp.ones((1, 2, 2)), jnp.zeros((1, 2, 2)), jnp.zeros((1, 2), bool))
-    assert float(term.weight) == 0 and float(term.total) == 0
+    assert float(term.sum().weight) == 0 and float(term.sum().total) == 0

@@ -108,13 +108,13 @@ def run_ntp_loss(case: Case) -> dict[str, Any]:
             vocab_size=config.vocab_size,
             gen_vocab_start_index=config.gen_vocab_start_index,
         )
-        return terms.total / terms.weight, terms
+        return terms.sum().mean, terms
 
     (value, terms), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(decoder)
     results = {
         "loss": np.asarray(value)[None],
         "token_loss": np.asarray(terms.losses),
-        "num_tokens": np.asarray(terms.weight, np.int64)[None],
+        "num_tokens": np.asarray(terms.sum().weight, np.int64)[None],
     }
     wanted = [name.removeprefix("grad.") for name in case.entry["outputs"] if name.startswith("grad.")]
     gradients = released_tensors(grads, table.rules(config), wanted)

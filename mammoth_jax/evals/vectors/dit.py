@@ -171,7 +171,7 @@ def _loss(
     xt, ut = interpolate(noise, target_data, time), velocity_target(noise, target_data)
     pred = models[0](xt, time, encode_condition(*models, condition), sizes, references)
     term = flow_matching_losses(pred, ut, grid_positions(sizes, noise.shape[1])[2])
-    return term.total / term.weight, {"xt": xt, "ut": ut, "pred": pred, "task_loss": term.losses}
+    return term.sum().mean, {"xt": xt, "ut": ut, "pred": pred, "task_loss": term.losses}
 
 
 def run_dit_grads(case: Case) -> dict[str, Any]:
