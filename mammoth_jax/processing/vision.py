@@ -1,0 +1,362 @@
+"""Pictures to the patches that a vision tower reads, as the released Qwen processors make them.
+
+A picture is put over white, resized (bicubic, Pillow's) to sides that divide by ``patch_size * merge_size``, scaled to
+[0, 1], normalised, and cut into patches::
+
+    pixels [frames, rows, cols, 3]  ->  rows [frames/T * rows/P * cols/P, 3 * T * P * P]
+
+with ``P`` the patch's side and ``T`` frames a patch (a single picture is repeated).  Patches come in the order of the
+tokens that they merge into: (time, row of tokens, column of tokens, row within the token, column within the token);
+the values of a patch in the order (channel, frame, row, column).
+"""
+
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.types import Float
+from mammoth_jax.processing.image import MAX_ASPECT
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILE = "processor_config.json"
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+BICUBIC = 3
+"""Pillow's number for the bicubic filter, which is how a processor's file names it."""
+
+
+class Grid(NamedTuple):
+    """Patches along time, height and width: a row of ``grid_thw``."""
+
+    frames: int
+    rows: int
+    cols: int
+
+    def tokens(self, merge_size: int) -> int:
+        """Tokens of the decoder that these patches merge into."""
+        return self.frames * self.frame_tokens(merge_size)
+
+    def frame_tokens(self, merge_size: int) -> int:
+        """Tokens of one step in time."""
+        return (self.rows // merge_size) * (self.cols // merge_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """One picture's or one video's patches.
+
+    Attributes:
+        values: float32, in the order of the module's description.
+        grid: how many there are along each axis.
+    """
+
+    values: Float[np.ndarray, "n p"]
+    grid: Grid
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_colour(values: Any) -> bool:
+    return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisionProcessorConfig:
+    """What is done to pixels.
+
+    Attributes:
+        patch_size: side of a patch in pixels.
+        merge_size: patches along a side that merge into one token.
+        temporal_patch_size: frames a patch.
+        min_pixels: least area after resizing; a video's rule says whether of a frame or of the clip.
+        max_pixels: largest area after resizing.
+        mean: subtracted from pixels in [0, 1], a channel each.
+        std: what they are then divided by.
+        rescale_factor: brings bytes to [0, 1].
+    """
+
+    patch_size: int
+    merge_size: int = 2
+    temporal_patch_size: int = 2
+    min_pixels: int
+    max_pixels: int
+    mean: tuple[float, ...] = HALF
+    std: tuple[float, ...] = HALF
+    rescale_factor: float = 1 / 255
+
+    def __post_init__(self) -> None:
+        for name in ("patch_size", "merge_size", "temporal_patch_size", "min_pixels"):
+            if not _is_whole(getattr(self, name)):
+                raise InputError(
+                    f"vision processor: {name} {getattr(self, name)!r}: expected a positive integer"
+                )
+        if not _is_whole(self.max_pixels) or self.max_pixels < self.min_pixels:
+            raise InputError(
+                f"vision processor: max_pixels {self.max_pixels!r}: expected at least min_pixels {self.min_pixels}"
+            )
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not _is_colour(values) or (name == "std" and not all(values)):
+                raise InputError(
+                    f"vision processor: {name} {values!r}: expected three numbers, std without zeros"
+                )
+        if not _is_number(self.rescale_factor) or self.rescale_factor <= 0:
+            raise InputError(
+                f"vision processor: rescale_factor {self.rescale_factor!r}: expected a positive number"
+            )
+
+    @property
+    def factor(self) -> int:
+        """What both sides of a resized picture divide by."""
+        return self.patch_size * self.merge_size
+
+    @property
+    def patch_values(self) -> int:
+        """Values of one patch."""
+        return len(self.mean) * self.temporal_patch_size * self.patch_size**2
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width to which a picture is resized (:func:`token_size`)."""
+        return token_size(
+            height, width, factor=self.factor, min_pixels=self.min_pixels, max_pixels=self.max_pixels
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path, default: "VisionProcessorConfig") -> "VisionProcessorConfig":
+        """The image processor of a checkpoint folder; ``default`` where the folder, or its file, does not say.
+
+        Raises InputError for a file that asks for something that is not done here.
+        """
+        return read_config(default, folder, "image_processor", (PREPROCESSOR_FILE,))
+
+    def to_released(self) -> dict[str, Any]:
+        """Content of a ``preprocessor_config.json`` from which :meth:`from_folder` reads these settings."""
+        return {
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "patch_size": self.patch_size,
+            "merge_size": self.merge_size,
+            "temporal_patch_size": self.temporal_patch_size,
+            "size": {"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels},
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "rescale_factor": self.rescale_factor,
+            "resample": BICUBIC,
+            "do_resize": True,
+            "do_rescale": True,
+            "do_normalize": True,
+            "do_convert_rgb": True,
+        }
+
+
+QWEN3VL_IMAGES = VisionProcessorConfig(patch_size=16, min_pixels=256 * 256, max_pixels=4096 * 4096)
+QWEN25VL_IMAGES = VisionProcessorConfig(
+    patch_size=14, min_pixels=56 * 56, max_pixels=16384 * 28 * 28, mean=CLIP_MEAN, std=CLIP_STD
+)
+NANO_IMAGES = VisionProcessorConfig(patch_size=8, min_pixels=16 * 16, max_pixels=256 * 256)
+
+
+def token_size(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Sides rounded to multiples of ``factor``, then scaled so that the area is within the bounds.
+
+    Unlike :func:`mammoth_jax.processing.image.smart_resize`, a side that rounds to nothing makes the area 0, so that a
+    thin picture is scaled to the least area; the released image processor does it so.
+
+    Raises:
+      InputError: a side is not positive, or one side is more than 200 times the other.
+    """
+    check_shape(height, width)
+    new_height, new_width = (round(side / factor) * factor for side in (height, width))
+    return fit_area(
+        (height, width),
+        (new_height, new_width),
+        factor=factor,
+        frames=1,
+        rounded_frames=1,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+    )
+
+
+def fit_area(
+    sides: tuple[int, int],
+    rounded: tuple[int, int],
+    *,
+    factor: int,
+    frames: int,
+    rounded_frames: int,
+    min_pixels: int,
+    max_pixels: int,
+) -> tuple[int, int]:
+    """``rounded`` if its area over all frames is within the bounds, else ``sides`` scaled to the bound it breaks."""
+    area = rounded_frames * rounded[0] * rounded[1]
+    if area > max_pixels:
+        shrink = math.sqrt(frames * sides[0] * sides[1] / max_pixels)
+        height, width = (max(factor, math.floor(side / shrink / factor) * factor) for side in sides)
+        return height, width
+    if area < min_pixels:
+        grow = math.sqrt(min_pixels / (frames * sides[0] * sides[1]))
+        height, width = (math.ceil(side * grow / factor) * factor for side in sides)
+        return height, width
+    return rounded
+
+
+def check_shape(height: int, width: int) -> None:
+    """InputError unless both sides are positive and neither is more than 200 times the other."""
+    if height < 1 or width < 1:
+        raise InputError(f"picture of {width}x{height} pixels: both sides must be positive")
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise InputError(
+            f"picture of {width}x{height} pixels: one side is more than {MAX_ASPECT} times the other; crop it first"
+        )
+
+
+def load_picture(source: Path | bytes) -> Image.Image:
+    """A picture from a file or its bytes, turned upright as its EXIF orientation says.
+
+    Raises InputError for what Pillow cannot decode whole.
+    """
+    name = f"picture {source}" if isinstance(source, Path) else f"picture of {len(source)} bytes"
+    try:
+        picture = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{name}: is a folder; name a picture file") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: not a picture that Pillow can read; convert it to PNG or JPEG") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: {error}; make it smaller first") from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+    ) as error:  # what Pillow's decoders raise for broken files
+        raise InputError(f"{name}: does not decode ({error}); save or copy it again") from None
+
+
+def over_white(picture: Image.Image) -> Image.Image:
+    """The picture in RGB, transparent pixels blended with white in Pillow's integer arithmetic."""
+    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(ground, picture)
+    return picture.convert("RGB")
+
+
+def image_patches(picture: Image.Image, config: VisionProcessorConfig = QWEN3VL_IMAGES) -> Patches:
+    """A picture's patches.
+
+    Raises:
+      InputError: one side is more than 200 times the other.
+    """
+    height, width = config.size(picture.height, picture.width)
+    resized = over_white(picture).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(resized).astype(np.float64) * config.rescale_factor
+    mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
+    return cut_patches(((pixels.astype(np.float32) - mean) / std)[None], config)
+
+
+def cut_patches(pixels: Float[np.ndarray, "t rows cols 3"], config: VisionProcessorConfig) -> Patches:
+    """Cuts normalised frames into patches; the last frame is repeated to fill the last patch's time."""
+    time, patch, merge = config.temporal_patch_size, config.patch_size, config.merge_size
+    missing = -len(pixels) % time
+    if missing:
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+    frames, height, width, channels = pixels.shape
+    grid = Grid(frames // time, height // patch, width // patch)
+    cells = pixels.reshape(
+        grid.frames, time, grid.rows // merge, merge, patch, grid.cols // merge, merge, patch, channels
+    )
+    values = cells.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(-1, channels * time * patch * patch)
+    return Patches(values=values, grid=grid)
+
+
+def read_config(
+    default: VisionProcessorConfig, folder: Path, nested: str, files: tuple[str, ...]
+) -> VisionProcessorConfig:
+    """``default`` with what a folder's files say (:func:`read_settings`)."""
+    settings, file = read_settings(folder, nested, files)
+    return config_from_released(settings, default, file)
+
+
+def read_settings(folder: Path, nested: str, files: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
+    """A processor's settings: the section ``nested`` of ``processor_config.json``, else the first of ``files``.
+
+    Empty if the folder has none of them.  Raises InputError for a file that is not a JSON object.
+    """
+    common = folder / PROCESSOR_FILE
+    if common.is_file() and nested in (content := _read_object(common)):
+        section = content[nested]
+        if not isinstance(section, dict):
+            raise InputError(f"{common}: {nested} is {section!r}; expected an object")
+        return section, common
+    for name in files:
+        if (folder / name).is_file():
+            return _read_object(folder / name), folder / name
+    return {}, folder
+
+
+def config_from_released(
+    settings: dict[str, Any], default: VisionProcessorConfig, file: Path
+) -> VisionProcessorConfig:
+    """``default`` with a processor file's settings over it; InputError for settings that are not followed here."""
+    for name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
+        if settings.get(name, True) is False:
+            raise InputError(f"{file}: {name} is false; only processors that do it are supported")
+    if settings.get("resample", BICUBIC) != BICUBIC:
+        raise InputError(f"{file}: resample {settings['resample']!r}; expected {BICUBIC} (bicubic)")
+    size = settings.get("size") or {}
+    if not isinstance(size, dict):
+        raise InputError(f"{file}: size {size!r}; expected an object with shortest_edge and longest_edge")
+    found = {
+        "patch_size": settings.get("patch_size"),
+        "merge_size": settings.get("merge_size"),
+        "temporal_patch_size": settings.get("temporal_patch_size"),
+        "min_pixels": _first(settings.get("min_pixels"), size.get("shortest_edge"), size.get("min_pixels")),
+        "max_pixels": _first(settings.get("max_pixels"), size.get("longest_edge"), size.get("max_pixels")),
+        "mean": _tuple(settings.get("image_mean")),
+        "std": _tuple(settings.get("image_std")),
+        "rescale_factor": settings.get("rescale_factor"),
+    }
+    try:
+        return dataclasses.replace(default, **{k: v for k, v in found.items() if v is not None})
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error}); copy the file again") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{file}: expected a JSON object, found {type(content).__name__}; copy the file again"
+        )
+    return content
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _tuple(values: Any) -> Any:
+    return tuple(values) if isinstance(values, list) else values
