@@ -57,11 +57,11 @@ def run_text_decoder(case: Case) -> dict[str, Any]:
         "rope_deltas": deltas,
     }
     if "step_tokens" in case.inputs:
-        results |= _cached_steps(decoder, out, case.inputs["step_tokens"], valid, positions, deltas)
+        results |= cached_steps(decoder, out, case.inputs["step_tokens"], valid, positions, deltas)
     return {name: results[name] for name in case.entry["outputs"]}
 
 
-def _cached_steps(
+def cached_steps(
     decoder: Decoder,
     out: DecoderOutput,
     tokens: np.ndarray,
@@ -69,6 +69,7 @@ def _cached_steps(
     positions: np.ndarray,
     deltas: np.ndarray,
 ) -> dict[str, Any]:
+    """Feeds ``tokens [steps, b]`` one after the other: logits, positions and the cache at the end."""
     assert out.keys is not None and out.values is not None
     prompt_length, steps = valid.shape[1], len(tokens)
     grow = ((0, 0), (0, 0), (0, steps), (0, 0), (0, 0))

@@ -1,6 +1,7 @@
 """Configurations of the two vision towers."""
 
 import dataclasses
+import math
 
 from mammoth_jax.core.errors import InputError
 
@@ -8,6 +9,11 @@ from mammoth_jax.core.errors import InputError
 def _require_heads(hidden_size: int, num_heads: int) -> None:
     if hidden_size % num_heads:
         raise InputError(f"vision hidden_size {hidden_size} is not a multiple of num_heads {num_heads}")
+    if hidden_size // num_heads % 4:
+        raise InputError(
+            f"vision head width {hidden_size // num_heads} is not a multiple of 4: rows and columns each turn "
+            "a quarter of it in pairs"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,15 @@ class Qwen3VLVisionConfig:
             raise InputError(
                 f"deepstack_visual_indexes {self.deepstack_visual_indexes} are not below num_layers {self.num_layers}"
             )
+        if sorted(set(self.deepstack_visual_indexes)) != list(self.deepstack_visual_indexes):
+            raise InputError(
+                f"deepstack_visual_indexes {self.deepstack_visual_indexes} must rise: they name layers in order"
+            )
+
+    @property
+    def position_side(self) -> int:
+        """Cells along a side of the position grid."""
+        return math.isqrt(self.num_position_embeddings)
 
     @property
     def head_dim(self) -> int:
@@ -80,6 +95,16 @@ class Qwen25VLVisionConfig:
             raise InputError(
                 f"fullatt_block_indexes {self.fullatt_block_indexes} are not below num_layers {self.num_layers}"
             )
+        if self.window_tokens < 1:
+            raise InputError(
+                f"window_size {self.window_size} is less than one token of "
+                f"{self.spatial_merge_size * self.patch_size} pixels"
+            )
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens (merged patches) along a side of an attention window."""
+        return self.window_size // self.spatial_merge_size // self.patch_size
 
     @property
     def head_dim(self) -> int:

@@ -1,0 +1,248 @@
+"""What a vision tower reads: packed patches, and everything about their places that can be told beforehand.
+
+Pictures and videos of any size are packed into one sequence of patches, padded at its end to one of a few lengths,
+so that one compiled program serves them all.  Patches come in merge-block order: (frame, row of tokens, column of
+tokens, row within the token, column within the token).  A frame attends to itself only: frames carry segment ids
+from 1 on, and 0 marks the padding.  All of it is worked out on the host with NumPy.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.types import Array, Float, Int
+from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig, Qwen25VLVisionConfig
+
+AnyArray = Any
+"""NumPy on the host, JAX inside a program."""
+Grids = Sequence[Sequence[int]] | Int[np.ndarray, "pictures 3"]
+"""Patches of each picture along time, height and width (``grid_thw``)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Qwen3VLVisionInputs:
+    """Inputs of the Qwen3-VL tower for ``n`` patches, padding included.
+
+    Attributes:
+        patches: pixel values of each patch.
+        rope_ids: row and column of each patch in its frame.
+        frames: segment of each patch; 0 is padding.
+        cells: the four cells of the learned position grid around each patch.
+        cell_weights: the bilinear weight of each of them.
+    """
+
+    patches: Float[AnyArray, "n p"]
+    rope_ids: Int[AnyArray, "n 2"]
+    frames: Int[AnyArray, " n"]
+    cells: Int[AnyArray, "n 4"]
+    cell_weights: Float[AnyArray, "n 4"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Qwen25VLVisionInputs:
+    """Inputs of the Qwen2.5-VL tower for ``n`` patches, padding included, all in window order.
+
+    Attributes:
+        patches: pixel values of each patch.
+        rope_ids: row and column of each patch in its frame.
+        frames: segment of each patch in layers with full attention; 0 is padding.
+        windows: segment of each patch in layers with windows; 0 is padding.
+        restore: for each token in merge-block order its place in window order.
+    """
+
+    patches: Float[AnyArray, "n p"]
+    rope_ids: Int[AnyArray, "n 2"]
+    frames: Int[AnyArray, " n"]
+    windows: Int[AnyArray, " n"]
+    restore: Int[AnyArray, " m"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class VisionFeatures:
+    """What a tower gives the decoder for ``m`` tokens; those of the padding hold nothing of use.
+
+    Attributes:
+        tokens: takes the place of the placeholders' embeddings.
+        deepstack: is added to the hidden states of the same places after the first layers, one array a layer.
+    """
+
+    tokens: Float[Array, "m d"]
+    deepstack: Float[Array, "taps m d"]
+
+
+def qwen3_inputs(
+    config: Qwen3VLVisionConfig,
+    patches: Float[np.ndarray, "n p"],
+    grids: Grids,
+    lengths: Sequence[int] | None = None,
+) -> Qwen3VLVisionInputs:
+    """Packs the patches of all pictures, one after the other, for the Qwen3-VL tower.
+
+    ``lengths`` are the padded lengths to choose from, in patches; without it nothing is padded.
+
+    Raises:
+      InputError: grids and patches do not fit each other, the tower or the lengths.
+    """
+    checked = check_grids(config, patches, grids)
+    length = padded_length(len(patches), lengths, config.spatial_merge_size**2)
+    rope = [frame_cells(grid, config.spatial_merge_size) for grid in checked]
+    around = [interpolation(ids, grid, config.position_side) for ids, grid in zip(rope, checked, strict=True)]
+    return Qwen3VLVisionInputs(
+        pad(patches.astype(np.float32, copy=False), length),
+        pad(np.concatenate(rope), length),
+        pad(frame_segments(checked), length),
+        pad(np.concatenate([cells for cells, _ in around]), length),
+        pad(np.concatenate([weights for _, weights in around]), length),
+    )
+
+
+def qwen25_inputs(
+    config: Qwen25VLVisionConfig,
+    patches: Float[np.ndarray, "n p"],
+    grids: Grids,
+    lengths: Sequence[int] | None = None,
+) -> Qwen25VLVisionInputs:
+    """Packs the patches of all pictures, in window order, for the Qwen2.5-VL tower.
+
+    ``lengths`` are the padded lengths to choose from, in patches; without it nothing is padded.
+
+    Raises:
+      InputError: grids and patches do not fit each other, the tower or the lengths.
+    """
+    checked = check_grids(config, patches, grids)
+    merge = config.spatial_merge_size
+    length = padded_length(len(patches), lengths, merge**2)
+    order, windows = window_order(checked, merge, config.window_tokens)
+    patch_order = (order[:, None] * merge**2 + np.arange(merge**2)).reshape(-1)
+    rope = np.concatenate([frame_cells(grid, merge) for grid in checked])
+    restore = np.arange(length // merge**2, dtype=np.int32)
+    restore[order] = np.arange(len(order))
+    return Qwen25VLVisionInputs(
+        pad(patches[patch_order].astype(np.float32, copy=False), length),
+        pad(rope[patch_order], length),
+        pad(frame_segments(checked)[patch_order], length),
+        pad(np.repeat(windows, merge**2), length),
+        restore,
+    )
+
+
+def check_grids(
+    config: Qwen3VLVisionConfig | Qwen25VLVisionConfig, patches: Float[np.ndarray, "n p"], grids: Grids
+) -> Int[np.ndarray, "pictures 3"]:
+    """The grids as an array.
+
+    Raises:
+      InputError: no picture, a side that is not a multiple of the merged patches, or patches of another number or
+        size than the tower's.
+    """
+    checked = np.asarray(grids, np.int64).reshape(-1, 3)
+    merge = config.spatial_merge_size
+    if not len(checked):
+        raise InputError("no picture was given to the vision tower; expected at least one grid of patches")
+    for grid in checked.tolist():
+        if min(grid) < 1 or grid[1] % merge or grid[2] % merge:
+            raise InputError(
+                f"a grid of {grid[0]}x{grid[1]}x{grid[2]} patches: expected positive sides, height and width "
+                f"multiples of {merge}; resize the picture first"
+            )
+    count = int(checked.prod(axis=1).sum())
+    if patches.shape != (count, config.patch_values):
+        raise InputError(
+            f"patches of shape {list(patches.shape)}: the grids ask for {count} of {config.patch_values} values"
+        )
+    return checked
+
+
+def padded_length(count: int, lengths: Sequence[int] | None, unit: int) -> int:
+    """The smallest of ``lengths`` that holds ``count`` patches; ``count`` itself without lengths.
+
+    Raises:
+      InputError: none is long enough, or one is not a multiple of the ``unit`` patches of a token.
+    """
+    if lengths is None:
+        return count
+    for length in sorted(lengths):
+        if length % unit:
+            raise InputError(f"padded length {length} is not a multiple of the {unit} patches of a token")
+        if length >= count:
+            return length
+    raise InputError(
+        f"pictures of {count} patches exceed the longest padded length, {max(lengths, default=0)}; "
+        "use fewer or smaller pictures"
+    )
+
+
+def pad(x: np.ndarray, length: int) -> np.ndarray:
+    """Zeros after the rows of ``x`` up to ``length``."""
+    return np.pad(x, ((0, length - len(x)), *[(0, 0)] * (x.ndim - 1)))
+
+
+def frame_segments(grids: Int[np.ndarray, "pictures 3"]) -> Int[np.ndarray, " n"]:
+    """The number of the frame of each patch, from 1 on."""
+    sizes = np.repeat(grids[:, 1] * grids[:, 2], grids[:, 0])
+    return np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
+
+
+def frame_cells(grid: Int[np.ndarray, "3"], merge: int) -> Int[np.ndarray, "n 2"]:
+    """Row and column of each patch of a picture, in merge-block order."""
+    frames, rows, cols = grid.tolist()
+    raster = np.arange(rows * cols, dtype=np.int32).reshape(rows // merge, merge, cols // merge, merge)
+    ordered = raster.transpose(0, 2, 1, 3).reshape(-1)
+    return np.tile(np.stack([ordered // cols, ordered % cols], axis=1), (frames, 1))
+
+
+def interpolation(
+    cells: Int[np.ndarray, "n 2"], grid: Int[np.ndarray, "3"], side: int
+) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
+    """Bilinear interpolation of a ``side x side`` position grid, whose corners lie on the picture's corner patches.
+
+    Returns the flat indices of the four surrounding cells of each patch and their weights, float32.
+    """
+    low, high, share = [], [], []
+    for axis in (0, 1):
+        at = aligned_points(int(grid[axis + 1]), side)[cells[:, axis]]
+        floor = at.astype(np.int32)
+        low.append(floor)
+        high.append(np.minimum(floor + 1, side - 1))
+        share.append(at - floor.astype(np.float32))
+    (top, left), (bottom, right), (down, across) = low, high, share
+    indices = [top * side + left, top * side + right, bottom * side + left, bottom * side + right]
+    one = np.float32(1)
+    weights = [(one - down) * (one - across), (one - down) * across, down * (one - across), down * across]
+    return np.stack(indices, axis=1), np.stack(weights, axis=1)
+
+
+def aligned_points(count: int, side: int) -> Float[np.ndarray, " count"]:
+    """``count`` even points from 0 to ``side - 1`` in float32, counted from the nearer end; 0 if there is one."""
+    step = np.float32(side - 1) / np.float32(max(count - 1, 1))
+    index = np.arange(count, dtype=np.float32)
+    from_end = np.float32(side - 1) - step * (count - 1 - index)
+    return np.where(index < max(count // 2, 1), step * index, from_end).astype(np.float32)
+
+
+def window_order(
+    grids: Int[np.ndarray, "pictures 3"], merge: int, window: int
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """The tokens (merged patches) of all pictures ordered by attention window.
+
+    A frame is cut into windows of ``window x window`` tokens from its top left corner, smaller at its right and lower
+    border; windows go in raster order frame by frame, and so do the tokens in a window.
+
+    Returns the tokens in window order, and the window number of each of them, from 1 on.
+    """
+    numbers, first = [], 1
+    for frames, rows, cols in grids.tolist():
+        frame, row, col = np.indices((frames, rows // merge, cols // merge)).reshape(3, -1)
+        down, across = -(-(rows // merge) // window), -(-(cols // merge) // window)
+        numbers.append(first + (frame * down + row // window) * across + col // window)
+        first += frames * down * across
+    number = np.concatenate(numbers).astype(np.int32)
+    order = np.argsort(number, kind="stable").astype(np.int32)
+    return order, number[order]
