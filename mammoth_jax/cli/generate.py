@@ -16,6 +16,7 @@ from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options, ann
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
+    from mammoth_jax.core.progress import Progress, ProgressLine
     from mammoth_jax.pipelines.options import Picture
     from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 
@@ -90,11 +91,8 @@ def run(args: argparse.Namespace) -> int:
     records: list[dict[str, Any]] = []
     with matmul_precision(args.precision):
         for start, group in batches(prompts, max(1, args.batch // args.num_images)):
-            drawn = len(records)
             result = pipeline(
-                group,
-                **pipeline_options(args),
-                progress=lambda stage, done, _, drawn=drawn: line(stage, drawn + done, total),
+                group, **pipeline_options(args), progress=_over_batches(line, len(records), total)
             )
             for number, (image, picture) in enumerate(zip(result.images, result.pictures, strict=True)):
                 prompt, index = divmod(number, args.num_images)
@@ -106,6 +104,15 @@ def run(args: argparse.Namespace) -> int:
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             write_whole(args.out / "images.jsonl", lambda file, lines=lines: write_text(file, lines))
     return 0
+
+
+def _over_batches(line: "ProgressLine", drawn: int, total: int) -> "Progress":
+    """The progress of one batch, its pictures counted among all."""
+
+    def report(stage: str, done: int, of: int) -> None:
+        line(stage, *((drawn + done, total) if stage == "drawing" else (done, of)))
+
+    return report
 
 
 def read_prompts(args: argparse.Namespace) -> list[str]:

@@ -1,6 +1,7 @@
 """Text to image: prompts in, pictures out, four compiled programs a batch."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +109,7 @@ class TextToImagePipeline:
           output_type: ``pil``, ``np`` (uint8 arrays) or ``latent`` (float32 VAE latents, scaled as the network sees
             them; no pixels are decoded).
           batch_size: pictures a launch.
-          progress: called with (stage, done, total) between programs.
+          progress: called with (stage, done, total): before and after each program, and with the pictures done.
           callback_on_step_end: called on the host after each diffusion step with the pipeline, the step, the rows'
             times and ``{"latents": [b, n, p] patch tokens}``; it watches, what it returns is not used.
           options: fields of :class:`TextToImageOptions`.
@@ -131,6 +132,7 @@ class TextToImagePipeline:
                 settings,
                 noise,
                 pixels=output_type != "latent",
+                progress=progress,
                 on_step=None if callback_on_step_end is None else _OnStep(self, callback_on_step_end),
             )
             if progress is not None:
@@ -144,6 +146,7 @@ class TextToImagePipeline:
         latents: Float[np.ndarray, "b rows cols c"] | None = None,
         *,
         pixels: bool = True,
+        progress: Progress | None = None,
         on_step: OnStep | None = None,
     ) -> list[Picture]:
         """Draws one batch, whatever its mixture of prompts, grids and sizes."""
@@ -158,14 +161,18 @@ class TextToImagePipeline:
             num_rows=bucket(len(requests)),
         )
         with jax.set_mesh(loaded.mesh):
-            prompts = encode_program(loaded.model.decoder, rows.ids, rows.lengths, plan=self.decode_plan)
+            launch = _launcher(progress)
+            encode = functools.partial(encode_program, plan=self.decode_plan)
+            prompts = launch("reading prompts", encode, loaded.model.decoder, rows.ids, rows.lengths)
             if options.mode == "diffusion":
                 tokens = None
                 positive, negative = read_program(
                     prompts, rows.prompt, rows.answer_start, rows.negative, conditions=self.condition_plan
                 )
             else:
-                drawing = draw_program(
+                drawing = launch(
+                    "visual tokens",
+                    draw_program,
                     loaded.model.decoder,
                     prompts,
                     self.decode_requests(requests, rows, options),
@@ -179,7 +186,9 @@ class TextToImagePipeline:
                 tokens, positive, negative = drawing.tokens, drawing.positive, drawing.negative
             if options.mode == "ar":
                 return self._develop_tokens(requests, tokens)
-            painted = self._paint(requests, positive, negative, len(rows.prompt), options, latents, on_step)
+            painted = self._paint(
+                launch, requests, positive, negative, len(rows.prompt), options, latents, on_step
+            )
             if on_step is not None:
                 jax.effects_barrier()
             return self._develop(requests, painted, tokens, pixels)
@@ -236,6 +245,7 @@ class TextToImagePipeline:
 
     def _paint(
         self,
+        launch: Callable[..., Any],
         requests: Sequence[PictureRequest],
         positive: Condition,
         negative: Condition | None,
@@ -254,7 +264,9 @@ class TextToImagePipeline:
             start = np.concatenate([start, np.zeros((num_rows - len(start), *start.shape[1:]), np.float32)])
         else:
             start = np.asarray([_seed32(r.seed) for r in (*requests, *fill)], np.uint32)
-        result = paint_program(
+        result = launch(
+            "diffusion",
+            paint_program,
             self.loaded.model.dit,
             self.loaded.model.refiner,
             positive,
@@ -355,6 +367,20 @@ _CONVERT: Mapping[str, Callable[[Picture], Any]] = {
     "np": lambda picture: picture.pixels,
     "latent": lambda picture: picture.latents,
 }
+
+
+def _launcher(progress: Progress | None) -> Callable[..., Any]:
+    """Runs a program; with ``progress`` it says when a stage starts and, waiting for it, when it is done."""
+
+    def launch(stage: str, program: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if progress is None:
+            return program(*args, **kwargs)
+        progress(stage, 0, 1)
+        out = jax.block_until_ready(program(*args, **kwargs))
+        progress(stage, 1, 1)
+        return out
+
+    return launch
 
 
 def _one_each(name: str, value: Any, count: int) -> list[Any]:

@@ -212,3 +212,22 @@ def test_a_missing_part_is_named():
         without.loaded.model.mammothtok.decoder = None
         without("a cat", height=16, width=16, mode="ar")
     assert "mammothtok_decoder" in pipe.loaded.model.parts
+
+
+def test_progress_names_every_stage_before_and_after():
+    seen: list[tuple] = []
+    kwargs = {
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 2,
+        "output_type": "latent",
+        "mode": "diffusion",
+    }
+    pipeline()("a cat", progress=lambda *report: seen.append(report), **kwargs)
+    assert seen == [
+        ("reading prompts", 0, 1),
+        ("reading prompts", 1, 1),
+        ("diffusion", 0, 1),
+        ("diffusion", 1, 1),
+        ("drawing", 1, 1),
+    ]
