@@ -18,7 +18,7 @@ by the very ids that the model wrote, so a cache that holds its first ``n`` ids 
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing import special_tokens as names
@@ -45,6 +45,7 @@ class TimedGrid(NamedTuple):
     timestamps: tuple[float, ...]
 
 
+@runtime_checkable
 class VideoLayout(Protocol):
     """How a family writes a video."""
 

@@ -16,7 +16,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class FrameRate:
         max_frames: largest number of frames.
     """
 
-    fps: float = 2
+    fps: float = 2.0
     min_frames: int = 4
     max_frames: int = 768
 
@@ -65,6 +65,7 @@ class FrameRate:
             )
 
 
+@runtime_checkable
 class VideoRule(Protocol):
     """What differs between the families."""
 
@@ -153,10 +154,15 @@ class VideoProcessorConfig:
         if settings.get("num_frames") is not None:
             raise InputError(f"{file}: num_frames {settings['num_frames']}; expected null, with fps instead")
         found = {k: settings[k] for k in ("fps", "min_frames", "max_frames") if settings.get(k) is not None}
+        for name, value in found.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"{file}: {name} {value!r}: expected a number")
         try:
-            rate = dataclasses.replace(default.rate, **found)
-        except (InputError, TypeError) as error:
-            raise InputError(f"{file}: {error}; correct the file's numbers") from None
+            rate = dataclasses.replace(
+                default.rate, **{k: float(v) if k == "fps" else int(v) for k, v in found.items()}
+            )
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
         return dataclasses.replace(
             default, rate=rate, vision=config_from_released(settings, default.vision, file)
         )

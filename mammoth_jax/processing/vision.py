@@ -63,12 +63,20 @@ class Patches:
     grid: Grid
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_colour(values: Any) -> bool:
-    return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
+def _check_setting(name: str, value: Any) -> None:
+    """InputError unless ``value`` can be the processor's setting ``name``."""
+    if name in ("mean", "std"):
+        colour = isinstance(value, tuple) and len(value) == 3 and all(map(_is_number, value))
+        good, expected = colour and (name == "mean" or all(value)), "three numbers, std without zeros"
+    elif name == "rescale_factor":
+        good, expected = _is_number(value) and value > 0, "a positive number"
+    else:
+        good, expected = (
+            isinstance(value, int) and not isinstance(value, bool) and value > 0,
+            "a positive integer",
+        )
+    if not good:
+        raise InputError(f"vision processor: {name} {value!r}: expected {expected}")
 
 
 def _is_number(value: Any) -> bool:
@@ -100,24 +108,11 @@ class VisionProcessorConfig:
     rescale_factor: float = 1 / 255
 
     def __post_init__(self) -> None:
-        for name in ("patch_size", "merge_size", "temporal_patch_size", "min_pixels"):
-            if not _is_whole(getattr(self, name)):
-                raise InputError(
-                    f"vision processor: {name} {getattr(self, name)!r}: expected a positive integer"
-                )
-        if not _is_whole(self.max_pixels) or self.max_pixels < self.min_pixels:
+        for field in dataclasses.fields(self):
+            _check_setting(field.name, getattr(self, field.name))
+        if self.max_pixels < self.min_pixels:
             raise InputError(
-                f"vision processor: max_pixels {self.max_pixels!r}: expected at least min_pixels {self.min_pixels}"
-            )
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if not _is_colour(values) or (name == "std" and not all(values)):
-                raise InputError(
-                    f"vision processor: {name} {values!r}: expected three numbers, std without zeros"
-                )
-        if not _is_number(self.rescale_factor) or self.rescale_factor <= 0:
-            raise InputError(
-                f"vision processor: rescale_factor {self.rescale_factor!r}: expected a positive number"
+                f"vision processor: max_pixels {self.max_pixels}: expected at least min_pixels {self.min_pixels}"
             )
 
     @property
@@ -336,8 +331,13 @@ def config_from_released(
         "std": _tuple(settings.get("image_std")),
         "rescale_factor": settings.get("rescale_factor"),
     }
+    found = {name: value for name, value in found.items() if value is not None}
     try:
-        return dataclasses.replace(default, **{k: v for k, v in found.items() if v is not None})
+        for name, value in found.items():
+            _check_setting(name, value)
+            if name in ("mean", "std"):
+                found[name] = tuple(map(float, value))
+        return dataclasses.replace(default, **found)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
 

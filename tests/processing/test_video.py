@@ -212,11 +212,11 @@ def test_very_thin_videos_and_bad_rates_are_refused(tmp_path):
     for config in (QWEN3VL_VIDEO, QWEN25VL_VIDEO):
         with pytest.raises(InputError, match="200 times"):
             video_patches(thin, config)
-    for fps in (0, -1.0, float("nan")):
+    for fps in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="frames a second; expected a positive number"):
             open_video(tmp_path, fps)
-    with pytest.raises(InputError, match="fps 0"):
-        FrameRate(fps=0)
+    with pytest.raises(InputError, match=r"fps 0\.0"):
+        FrameRate(fps=0.0)
     with pytest.raises(InputError, match="min_frames 8, max_frames 4"):
         FrameRate(min_frames=8, max_frames=4)
 
@@ -228,8 +228,12 @@ def test_the_picture_processors_file_counts_where_there_is_none_for_video(tmp_pa
     (tmp_path / "video_preprocessor_config.json").write_text('{"fps": 1, "max_frames": 16}')
     read = VideoProcessorConfig.from_folder(tmp_path, QWEN25VL_VIDEO)
     assert read.vision == QWEN25VL_VIDEO.vision
-    assert read.rate == FrameRate(fps=1, max_frames=16)
-    for content, message in (('{"num_frames": 8}', "num_frames 8"), ('{"fps": "2"}', "correct the file")):
+    assert read.rate == FrameRate(fps=1.0, max_frames=16)
+    for content, message in (
+        ('{"num_frames": 8}', "num_frames 8"),
+        ('{"min_frames": 0}', "min_frames 0"),
+        ('{"fps": "2"}', "fps '2': expected a number"),
+    ):
         (tmp_path / "video_preprocessor_config.json").write_text(content)
         with pytest.raises(InputError, match=rf"video_preprocessor_config\.json: .*{message}"):
             VideoProcessorConfig.from_folder(tmp_path, QWEN25VL_VIDEO)

@@ -123,6 +123,12 @@ def test_pictures_that_do_not_decode_are_refused(data, message, tmp_path):
         load_picture(file)
 
 
+def test_pictures_too_large_to_decode_are_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match="make it smaller"):
+        load_picture(encoded(picture(40, 40)))
+
+
 def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.png: no such file"):
         load_picture(tmp_path / "none.png")
