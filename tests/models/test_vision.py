@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.mesh import single_device_mesh
-from mammoth_jax.core.parameters import abstract, named_parameters, with_parameters
+from mammoth_jax.core.mesh import make_mesh, single_device_mesh
+from mammoth_jax.core.parameters import abstract, cast, named_parameters, with_parameters
 from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.backbone.multimodal import feature_slots, place_features
@@ -19,6 +19,7 @@ from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig, Qwen2
 from mammoth_jax.models.backbone.vision_inputs import VisionFeatures, aligned_points, window_order
 from mammoth_jax.models.backbone.vision_qwen3 import Qwen3VLVision
 from mammoth_jax.models.backbone.vision_qwen25 import Qwen25VLVision
+from mammoth_jax.processing.mrope import Qwen3VLBlocks, multimodal_positions
 from tests.tiny_model import random_weights
 
 QWEN3 = Qwen3VLVisionConfig(
@@ -143,6 +144,26 @@ def test_gradients_reach_every_weight(config):
         name for name, g in grads.items() if not np.abs(g[...]).max() > 0 or not np.isfinite(g[...]).all()
     ]
     assert flat == []
+
+
+@BOTH
+def test_a_sharded_tower_gives_the_same_features(config):
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    build: Any = type(tower(config))
+    sharded = random_weights(abstract(lambda: build(config)), 0, mesh)
+    with jax.set_mesh(mesh):
+        out = jax.jit(lambda m, i: m(i))(sharded, sharded.prepare(pixels(GRIDS), GRIDS, [64]))
+    got = np.concatenate([out.tokens[None], out.deepstack])[:, :13]
+    np.testing.assert_allclose(got, features(config, pixels(GRIDS), GRIDS), atol=1e-5)
+
+
+@BOTH
+def test_a_tower_in_bfloat16_stays_near(config):
+    inputs = tower(config).prepare(pixels(GRIDS), GRIDS)
+    out = forward(cast(tower(config), jnp.bfloat16), inputs)
+    assert out.tokens.dtype == out.deepstack.dtype == jnp.bfloat16
+    exact = features(config, pixels(GRIDS), GRIDS)[0]
+    assert np.abs(out.tokens.astype(np.float32) - exact).max() < 0.05 * np.abs(exact).max()
 
 
 def test_a_picture_of_the_position_grid_takes_its_cells_as_they_are():
@@ -305,3 +326,24 @@ def test_features_take_the_placeholders_places_in_order():
 def test_placeholders_and_features_must_be_equally_many(counts, message):
     with pytest.raises(InputError, match=message):
         slots(**counts)
+
+
+def test_padding_at_either_end_gives_the_same_scores():
+    row = [4, IMAGE, IMAGE, 5, IMAGE, 26]
+    patches = pixels([(1, 2, 4), (1, 2, 2)])
+    vision = forward(tower(QWEN3), tower(QWEN3).prepare(patches, [(1, 2, 4), (1, 2, 2)], [64]))
+
+    @jax.jit
+    def scores(ids, slots, positions, valid):
+        embeddings, deepstack = place_features(decoder(), ids, vision, slots)
+        segments = valid.astype(jnp.int32)
+        out = decoder()(ids, positions, segments=segments, embeddings=embeddings, deepstack=deepstack)
+        return decoder().logits(out.hidden)
+
+    results = []
+    for ids in (np.array([[0, 0, *row]]), np.array([[*row, 0, 0]])):
+        valid, tokens = ids != 0, {"image_token_id": IMAGE, "video_token_id": VIDEO}
+        placed = feature_slots(ids, valid, image_tokens=3, video_tokens=0, **tokens)
+        positions = multimodal_positions(ids, valid, Qwen3VLBlocks(), images=[(1, 2, 4), (1, 2, 2)], **tokens)
+        results.append(np.asarray(scores(ids, placed, positions.ids, valid))[valid])
+    np.testing.assert_allclose(results[0], results[1], atol=1e-5)
