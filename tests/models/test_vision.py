@@ -328,22 +328,22 @@ def test_placeholders_and_features_must_be_equally_many(counts, message):
         slots(**counts)
 
 
-def test_padding_at_either_end_gives_the_same_scores():
+def test_padding_at_either_end_gives_the_same_states():
     row = [4, IMAGE, IMAGE, 5, IMAGE, 26]
     patches = pixels([(1, 2, 4), (1, 2, 2)])
     vision = forward(tower(QWEN3), tower(QWEN3).prepare(patches, [(1, 2, 4), (1, 2, 2)], [64]))
 
     @jax.jit
-    def scores(ids, slots, positions, valid):
+    def states(ids, slots, positions, valid):
         embeddings, deepstack = place_features(decoder(), ids, vision, slots)
         segments = valid.astype(jnp.int32)
         out = decoder()(ids, positions, segments=segments, embeddings=embeddings, deepstack=deepstack)
-        return decoder().logits(out.hidden)
+        return out.hidden
 
     results = []
     for ids in (np.array([[0, 0, *row]]), np.array([[*row, 0, 0]])):
         valid, tokens = ids != 0, {"image_token_id": IMAGE, "video_token_id": VIDEO}
         placed = feature_slots(ids, valid, image_tokens=3, video_tokens=0, **tokens)
         positions = multimodal_positions(ids, valid, Qwen3VLBlocks(), images=[(1, 2, 4), (1, 2, 2)], **tokens)
-        results.append(np.asarray(scores(ids, placed, positions.ids, valid))[valid])
+        results.append(np.asarray(states(ids, placed, positions.ids, valid))[valid])
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)
