@@ -49,18 +49,16 @@ def init_checkpoint(
         write_released(folder, groups, released, arrays, stage="writing")
 
 
-def tokenizer_family(config: MammothConfig) -> str:
-    """The backbone's family as the tokenizer calls it."""
-    return config.backbone.family.replace("_", "")
-
-
 def num_text_ranks(config: MammothConfig) -> int:
     """How many BPE ranks the configuration's token ids leave for text: the specials start right after them.
 
     Raises:
       InputError: fewer than the 256 bytes.
     """
-    specials = (*special_tokens.CHAT_SPECIALS, *special_tokens.FAMILY_SPECIALS[tokenizer_family(config)])
+    specials = (
+        *special_tokens.CHAT_SPECIALS,
+        *special_tokens.FAMILY_SPECIALS[config.backbone.tokenizer_family],
+    )
     count = config.backbone.image_token_id - specials.index(special_tokens.IMAGE_PAD)
     if count < 256:
         raise InputError(
@@ -88,7 +86,7 @@ def write_tokenizer(folder: Path, config: MammothConfig, ranks: Mapping[bytes, i
     codes = config.mammothtok.codebook_size
     lines = special_tokens.vision_token_lines(codes)
     start = config.backbone.decoder.gen_vocab_start_index
-    ids = special_tokens.special_token_ids(tokenizer_family(config), len(ranks), start, lines)
+    ids = special_tokens.special_token_ids(config.backbone.tokenizer_family, len(ranks), start, lines)
     special_tokens.write_tokenizer_files(folder, ranks, lines)
     first = ids[special_tokens.visual_token(0)]
     text_to_image = {

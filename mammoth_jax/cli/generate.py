@@ -106,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _over_batches(line: "ProgressLine", drawn: int, total: int) -> "Progress":
+def _over_batches(line: "ProgressLine", drawn: int, pictures: int) -> "Progress":
     """The progress of one batch, its pictures counted among all."""
 
-    def report(stage: str, done: int, of: int) -> None:
-        line(stage, *((drawn + done, total) if stage == "drawing" else (done, of)))
+    def report(stage: str, done: int, total: int) -> None:
+        line(stage, *((drawn + done, pictures) if stage == "drawing" else (done, total)))
 
     return report
 

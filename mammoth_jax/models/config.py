@@ -31,6 +31,11 @@ class BackboneConfig:
     vision_end_token_id: int
 
     @property
+    def tokenizer_family(self) -> str:
+        """The family as the tokenizer calls it: which special tokens the release's files imply."""
+        return self.family.replace("_", "")
+
+    @property
     def vision_ids(self) -> tuple[int, ...]:
         """Ids that stand for pictures and their borders; they are never text."""
         return (

@@ -17,8 +17,6 @@ from mammoth_jax.processing.generation_config import GenerationSettings
 from mammoth_jax.processing.special_tokens import byte_ranks, vision_token_lines
 from mammoth_jax.processing.tokenizer import Tokenizer
 
-FAMILIES = {"qwen3_vl": "qwen3vl", "qwen2_5_vl": "qwen25vl"}
-
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
@@ -51,7 +49,7 @@ def load_model(
     model = ModelFolder.open(path, parts).load(mesh, dtype)
     decoder = model.config.backbone.decoder
     tokenizer = Tokenizer.from_folder(
-        path, family=FAMILIES[model.config.backbone.family], gen_vocab_start=decoder.gen_vocab_start_index
+        path, family=model.config.backbone.tokenizer_family, gen_vocab_start=decoder.gen_vocab_start_index
     )
     settings = GenerationSettings.from_folder(path, decoder.gen_vocab_start_index + decoder.gen_vocab_size)
     return LoadedModel(model, mesh, tokenizer, settings, path)
@@ -70,7 +68,7 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
     tokenizer = Tokenizer.from_ranks(
         byte_ranks(),
         vision_token_lines(config.mammothtok.codebook_size),
-        family=FAMILIES[config.backbone.family],
+        family=config.backbone.tokenizer_family,
         gen_vocab_start=decoder.gen_vocab_start_index,
     )
     start = tokenizer.visual_token_id(0)
