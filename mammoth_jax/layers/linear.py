@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from mammoth_jax.core.initializers import Initializer, Normal
 from mammoth_jax.core.parameters import param
@@ -41,7 +41,7 @@ class Linear(nnx.Module):
         self.kernel = param((*in_shape, *out_shape), (*in_axes, *out_axes), init, fans)
         self.bias = param(out_shape, out_axes) if bias else None
 
-    def __call__(self, x: Float[Array, "..."], *, out_dtype: jnp.dtype | None = None) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array, "..."], *, out_dtype: DTypeLike | None = None) -> Float[Array, "..."]:
         """Applies the map; ``out_dtype`` asks for the product in another dtype (float32 logits)."""
         n = self.num_inputs
         y = jax.lax.dot_general(

@@ -85,6 +85,16 @@ class MammothConfig:
             raise InputError(
                 f"dit.condition_width {self.dit.condition_width} must be the decoder's width {width}"
             )
+        tower = self.backbone.vision
+        taps = len(tower.deepstack_visual_indexes) if isinstance(tower, Qwen3VLVisionConfig) else 0
+        if tower.out_hidden_size != width:
+            raise InputError(
+                f"vision.out_hidden_size {tower.out_hidden_size} must be the decoder's width {width}"
+            )
+        if self.backbone.decoder.num_deepstack != taps:
+            raise InputError(
+                f"decoder.num_deepstack {self.backbone.decoder.num_deepstack} must be the tower's {taps} taps"
+            )
         if self.dit.in_channels != self.vae.latent_channels:
             raise InputError(
                 f"dit.in_channels {self.dit.in_channels} must be vae.latent_channels {self.vae.latent_channels}"

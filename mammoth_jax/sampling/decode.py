@@ -16,6 +16,8 @@ from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Bool, Float, Int
 from mammoth_jax.models.backbone.cache import KVCache
 from mammoth_jax.models.backbone.decoder import GENERATION_EXPERT, Decoder, Heads, Taps
+from mammoth_jax.models.backbone.multimodal import place_features
+from mammoth_jax.models.backbone.vision_inputs import VisionFeatures
 from mammoth_jax.sampling.logits import SamplingSettings, choose, guide, process
 
 
@@ -50,6 +52,17 @@ class Prefill:
     cache: KVCache
     features: Float[Array, "p s d"]
     logits: Float[Array, "p c"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PromptPictures:
+    """Pictures in prompts: their features, where these go, and the rope positions that they make."""
+
+    features: VisionFeatures
+    slots: Int[Array, "p s"]  # feature of each placeholder (models/backbone/multimodal.py)
+    positions: Int[Array, "3 p s"]
+    next_position: Int[Array, " p"]  # of the first decoded token
 
 
 @jax.tree_util.register_dataclass
@@ -95,15 +108,33 @@ class DecodeState:
         return self.logits.shape[0] == 2 * self.count.shape[0]
 
 
-def prefill(decoder: Decoder, ids: Int[Array, "p s"], lengths: Int[Array, " p"], plan: DecodePlan) -> Prefill:
+def prefill(
+    decoder: Decoder,
+    ids: Int[Array, "p s"],
+    lengths: Int[Array, " p"],
+    plan: DecodePlan,
+    pictures: PromptPictures | None = None,
+) -> Prefill:
     """Runs right-padded prompts once, whatever the number of pictures drawn from each."""
     p, s = ids.shape
     valid = jnp.arange(s)[None] < lengths[:, None]
-    positions = jnp.broadcast_to(jnp.arange(s)[None, None], (3, p, s))
-    out = decoder(ids, positions, segments=valid.astype(jnp.int32), taps=plan.taps, keep_cache=True)
+    positions, next_position = jnp.broadcast_to(jnp.arange(s)[None, None], (3, p, s)), lengths
+    embeddings = deepstack = None
+    if pictures is not None:
+        positions, next_position = pictures.positions, pictures.next_position
+        embeddings, deepstack = place_features(decoder, ids, pictures.features, pictures.slots)
+    out = decoder(
+        ids,
+        positions,
+        segments=valid.astype(jnp.int32),
+        embeddings=embeddings,
+        deepstack=deepstack,
+        taps=plan.taps,
+        keep_cache=True,
+    )
     assert out.keys is not None and out.values is not None and out.features is not None
     last = jnp.take_along_axis(out.hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
-    cache = KVCache(out.keys, out.values, jnp.zeros_like(lengths), lengths, lengths)
+    cache = KVCache(out.keys, out.values, jnp.zeros_like(lengths), lengths, next_position)
     return Prefill(ids, cache, out.features, decoder.logits(last, plan.heads))
 
 
@@ -244,8 +275,8 @@ def _seen_in_prompt(decoder: Decoder, prompts: Prefill, plan: DecodePlan) -> Boo
 class DecodedSequence:
     """Prompt and picture tokens of each row with their condition features (paper section 2.3).
 
-    The release runs a second pass over the finished sequence; attention is causal, so the features of that pass are
-    those met while decoding.
+    For text to image the release's second pass over the finished sequence is not needed: attention is causal, so its
+    features are those met while decoding.  With pictures in the prompt it differs: see :func:`reread`.
     """
 
     ids: Int[Array, "r s"]
@@ -269,3 +300,15 @@ def decoded_sequence(prompts: Prefill, state: DecodeState, answer_start: Int[Arr
             [valid_prompt & (in_prompt >= answer_start[rows][:, None]), valid_tokens], axis=1
         ),
     )
+
+
+def reread(decoder: Decoder, sequence: DecodedSequence, taps: Taps) -> DecodedSequence:
+    """The features of the release's pass over an edit's sequence: no pixels, one-dimensional positions.
+
+    Picture placeholders carry their plain token embedding there.
+    """
+    count = jnp.cumsum(sequence.valid, axis=1) - 1
+    positions = jnp.broadcast_to(jnp.where(sequence.valid, count, 1)[None], (3, *count.shape))
+    out = decoder(sequence.ids, positions, segments=sequence.valid.astype(jnp.int32), taps=taps)
+    assert out.features is not None
+    return dataclasses.replace(sequence, features=out.features)

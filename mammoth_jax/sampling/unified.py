@@ -18,7 +18,7 @@ from mammoth_jax.flow.solvers import Solver
 from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.conditions import Condition, ConditionMode, build_condition
-from mammoth_jax.models.dit.transformer import DiT
+from mammoth_jax.models.dit.transformer import DiT, References
 from mammoth_jax.models.mammothtok.model import MammothTok, to_uint8
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.models.vae.model import VAE, postprocess
@@ -28,10 +28,12 @@ from mammoth_jax.sampling.decode import (
     DecodePlan,
     DecodeState,
     Prefill,
+    PromptPictures,
     Requests,
     decode_chunk,
     decoded_sequence,
     prefill,
+    reread,
     start,
 )
 from mammoth_jax.sampling.diffusion import DiffusionResult, Guidance, OnStep, diffuse, initial_noise
@@ -39,12 +41,17 @@ from mammoth_jax.sampling.diffusion import DiffusionResult, Guidance, OnStep, di
 
 @dataclasses.dataclass(frozen=True)
 class ConditionPlan:
-    """Which tokens condition the diffusion transformer; see :func:`build_condition`."""
+    """Which tokens condition the diffusion transformer; see :func:`build_condition`.
+
+    ``second_pass`` takes the features of a pass without pixels over the finished sequence, as the release does for
+    edits, instead of those met while decoding.
+    """
 
     generation_start: int
     vision_ids: tuple[int, ...]
     mode: ConditionMode
     with_answer_text: bool
+    second_pass: bool = False
 
 
 @jax.tree_util.register_dataclass
@@ -58,10 +65,14 @@ class Drawing:
 
 
 def encode_prompts(
-    decoder: Decoder, ids: Int[Array, "p s"], lengths: Int[Array, " p"], plan: DecodePlan
+    decoder: Decoder,
+    ids: Int[Array, "p s"],
+    lengths: Int[Array, " p"],
+    plan: DecodePlan,
+    pictures: PromptPictures | None = None,
 ) -> Prefill:
     """Program 1: all prompts (positive, answer openings, negative) in one pass."""
-    return prefill(decoder, constrain(ids, "batch", None), lengths, plan)
+    return prefill(decoder, constrain(ids, "batch", None), lengths, plan, pictures)
 
 
 def draw_tokens(
@@ -79,18 +90,23 @@ def draw_tokens(
     """Program 2: the visual tokens of every row, from the first to the image-end, and their condition features."""
     state = start(decoder, prompts, requests, max_tokens, plan, guided=guided)
     state = decode_chunk(decoder, state, max_tokens, plan)
-    return finish(prompts, state, answer_start, negative_rows, conditions)
+    return finish(decoder, prompts, state, answer_start, negative_rows, plan=plan, conditions=conditions)
 
 
 def finish(
+    decoder: Decoder,
     prompts: Prefill,
     state: DecodeState,
     answer_start: Int[Array, " p"],
     negative_rows: Int[Array, " r"] | None,
+    *,
+    plan: DecodePlan,
     conditions: ConditionPlan,
 ) -> Drawing:
     """Tokens and conditions of finished rows."""
     sequence = decoded_sequence(prompts, state, answer_start)
+    if conditions.second_pass:
+        sequence = reread(decoder, sequence, plan.taps)
     width = state.tokens.shape[1]
     condition = _select(
         sequence, conditions, prompts.ids.shape[1] + width * conditions.with_answer_text, width + 2
@@ -133,6 +149,17 @@ def _select(
         text_size=text_size,
         image_size=image_size,
     )
+
+
+def encode_references(
+    vae: VAE, pictures: Float[Array, "r rows cols 3"], noise: Float[Array, "r lr lc c"] | None = None
+) -> Float[Array, "r lr lc c"]:
+    """Latents of reference pictures of one size, as the diffusion transformer sees them.
+
+    They are the posterior's means; with ``noise`` a sample, as the release takes.
+    """
+    posterior = vae.encode(pictures)
+    return vae.scale_latents(posterior.mean if noise is None else posterior.sample(noise))
 
 
 def develop(
@@ -187,6 +214,8 @@ def paint(
     times: Float[Array, "times b"],
     guided: Bool[Array, " steps"],
     text_guidance: Float[Array, " b"],
+    image_guidance: Float[Array, " b"] | None = None,
+    references: References | None = None,
     *,
     num_tokens: int,
     solver: Solver,
@@ -212,6 +241,8 @@ def paint(
         guidance=guidance,
         guided=guided,
         text_guidance=text_guidance,
+        image_guidance=image_guidance,
+        references=references,
         faults=faults,
         trace=trace,
         on_step=on_step,
