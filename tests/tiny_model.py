@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mammoth_jax.core.config import decode, merge
+from mammoth_jax.core.config import decode, encode, merge
 from mammoth_jax.core.initializers import generator
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, named_parameters, with_parameters
@@ -61,6 +61,48 @@ def tiny_config() -> MammothConfig:
     return decode(MammothConfig, merge(load_preset("nano"), CHANGES))
 
 
+@functools.cache
+def tiny_preview_config() -> MammothConfig:
+    """The Preview's architecture (Qwen2.5-VL, Q-Former at the backbone's width, last normed state) as small."""
+    tiny = tiny_config()
+    decoder = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_layers": 3,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 8,
+        "vocab_size": 1024,
+        "gen_vocab_size": 1040,
+        "gen_vocab_start_index": 1024,
+        "experts": {"kind": "ffn", "start": 1, "stop": 3},
+        "mrope_section": [2, 1, 1],
+    }
+    vision = {
+        "num_layers": 2,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+    }
+    ids = {
+        "image_token_id": 268,
+        "video_token_id": 269,
+        "vision_start_token_id": 265,
+        "vision_end_token_id": 266,
+    }
+    changes = {
+        "backbone": {"decoder": decoder, "vision": vision | {"fullatt_block_indexes": [1]}} | ids,
+        "mammothtok": encode(tiny.mammothtok),
+        "refiner": {"input_width": 32, "width": 32, "num_queries": 4, "num_heads": 2, "num_layers": 1},
+        "dit": encode(tiny.dit),
+        "vae": encode(tiny.vae),
+        "pixels_per_token": 8,
+        "picture_size": 64,
+    }
+    return decode(MammothConfig, merge(load_preset("preview"), changes))
+
+
 def random_weights(module, seed: int, mesh: Mesh):
     """The module with every parameter drawn at random: about 1 for norm scales, small elsewhere, nothing zero."""
     values = {}
@@ -76,10 +118,12 @@ def random_weights(module, seed: int, mesh: Mesh):
     return with_parameters(module, values)
 
 
-def tiny_pipeline(mesh: Mesh | None = None, seed: int = 0) -> TextToImagePipeline:
+def tiny_pipeline(
+    mesh: Mesh | None = None, seed: int = 0, config: MammothConfig | None = None
+) -> TextToImagePipeline:
     """A pipeline over the tiny model; the weights depend on the seed alone, not on the mesh."""
     mesh = mesh or single_device_mesh()
-    config = tiny_config()
+    config = config or tiny_config()
     model = random_weights(abstract(lambda: Mammoth(config)), seed, mesh)
     words = random_model_words()
     return TextToImagePipeline(LoadedModel(model, mesh, words.tokenizer, words.settings, None))

@@ -14,7 +14,7 @@ from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.options import TextToImageOptions
 from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
-from tests.tiny_model import tiny_config, tiny_pipeline
+from tests.tiny_model import tiny_config, tiny_pipeline, tiny_preview_config
 
 OPTIONS = TextToImageOptions(num_inference_steps=3, guidance_scale=4.0, temperature=1.0, top_k=50, top_p=0.9)
 WORDS = "a small red circle to the left of a tall blue square, then "
@@ -140,6 +140,15 @@ def test_visual_tokens_change_the_picture():
     }
     greedy = pipe("a cat", **kwargs)
     other = pipe("a cat", **kwargs | {"temperature": 1.0})
+    assert (greedy.pictures[0].codes != other.pictures[0].codes).any()
+    assert np.abs(greedy.images[0] - other.images[0]).max() > 1e-4
+
+
+def test_the_preview_architecture_draws_and_its_tokens_matter():
+    preview = tiny_pipeline(config=tiny_preview_config())
+    assert preview.loaded.config.refiner.stage == "llm" and preview.loaded.config.condition.final_norm
+    kwargs = {"height": 16, "width": 16, "num_inference_steps": 2, "output_type": "latent"}
+    greedy, other = (preview("a cat", temperature=t, **kwargs) for t in (0.0, 1.0))
     assert (greedy.pictures[0].codes != other.pictures[0].codes).any()
     assert np.abs(greedy.images[0] - other.images[0]).max() > 1e-4
 
