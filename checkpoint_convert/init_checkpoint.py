@@ -20,6 +20,7 @@ from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.processing import special_tokens
+from mammoth_jax.processing.vision import PREPROCESSOR_FILE, VisionProcessorConfig, family_images
 
 
 def init_checkpoint(
@@ -45,8 +46,17 @@ def init_checkpoint(
     with new_folder(out_dir) as folder:
         write_json(folder / "config.json", config_to_released(config, dtype))
         write_tokenizer(folder, config, ranks)
+        write_json(folder / PREPROCESSOR_FILE, image_processor(config).to_released())
         released: Mapping[str, Spec] = released_specs(groups, parameters)
         write_released(folder, groups, released, arrays, stage="writing")
+
+
+def image_processor(config: MammothConfig) -> VisionProcessorConfig:
+    """How pictures are cut for the configuration's vision tower."""
+    vision = config.backbone.vision
+    return family_images(
+        config.backbone.family, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    )
 
 
 def num_text_ranks(config: MammothConfig) -> int:
@@ -92,7 +102,9 @@ def write_tokenizer(folder: Path, config: MammothConfig, ranks: Mapping[bytes, i
     text_to_image = {
         "eol_token_id": ids[special_tokens.END_OF_LINE],
         "visual_token_start_id": first,
-        "visual_token_end_id": first + codes,
+        "visual_token_end_id": codes
+        if codes <= first
+        else first + codes,  # a count where it cannot be taken for an id
         "do_sample": True,
         "temperature": 1.0,
         "top_k": min(2048, codes),

@@ -165,6 +165,21 @@ QWEN25VL_IMAGES = VisionProcessorConfig(
 NANO_IMAGES = VisionProcessorConfig(patch_size=8, min_pixels=16 * 16, max_pixels=256 * 256)
 
 
+def family_images(
+    family: str, patch_size: int, merge_size: int, temporal_patch_size: int
+) -> VisionProcessorConfig:
+    """What a tower of these patches reads where no file says: the release's for its own patch size.
+
+    Another patch size gets the family's colours and areas from one token to 16 x 16 of them (nano).
+    """
+    base = {"qwen3_vl": QWEN3VL_IMAGES, "qwen2_5_vl": QWEN25VL_IMAGES}[family]
+    patches = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
+    if patch_size == base.patch_size:
+        return dataclasses.replace(base, **patches)
+    token = (patch_size * merge_size) ** 2
+    return dataclasses.replace(base, **patches, min_pixels=token, max_pixels=256 * token)
+
+
 def token_size(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """Sides rounded to multiples of ``factor``, then scaled so that the area is within the bounds.
 

@@ -16,6 +16,7 @@ from mammoth_jax.processing.vision import (
     QWEN25VL_IMAGES,
     Grid,
     VisionProcessorConfig,
+    family_images,
     image_patches,
     load_picture,
 )
@@ -189,3 +190,9 @@ def test_settings_that_cannot_be_followed_are_refused(content, message, tmp_path
     (tmp_path / vision.PREPROCESSOR_FILE).write_text(content)
     with pytest.raises(InputError, match=rf"{vision.PREPROCESSOR_FILE}.*{message}"):
         VisionProcessorConfig.from_folder(tmp_path, QWEN3VL_IMAGES)
+
+
+def test_a_tower_of_another_patch_reads_from_one_token_to_sixteen_squared():
+    assert family_images("qwen3_vl", 8, 2, 2) == NANO_IMAGES
+    assert family_images("qwen3_vl", 16, 2, 2) == QWEN3VL_IMAGES
+    assert family_images("qwen2_5_vl", 14, 2, 2) == QWEN25VL_IMAGES
