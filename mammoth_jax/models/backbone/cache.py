@@ -59,10 +59,10 @@ class KVCache:
 def write_slot(
     stack: Float[Array, "l b t k e"],
     layer: Int[Array, ""],
-    new: Float[Array, "b k e"],
-    slot: Int[Array, " b"],
+    new: Float[Array, "b *s k e"],
+    slot: Int[Array, "b *s"],
 ) -> Float[Array, "l b t k e"]:
-    """``stack[layer, row, slot[row]] = new[row]``; a slot outside the cache writes nothing."""
+    """``stack[layer, row, slot[row]] = new[row]``, one slot a row or several; one outside the cache writes nothing."""
     return jax.vmap(
         lambda cache, x, at: cache.at[layer, at].set(x.astype(cache.dtype), mode="drop"),
         in_axes=(1, 0, 0),

@@ -1,6 +1,6 @@
 """Attention behind one function; implementations beside their plain reference."""
 
 from mammoth_jax.ops.attention.api import attention
-from mammoth_jax.ops.attention.decode import decode_attention
+from mammoth_jax.ops.attention.decode import decode_attention, extend_attention
 
-__all__ = ["attention", "decode_attention"]
+__all__ = ["attention", "decode_attention", "extend_attention"]

@@ -1,0 +1,71 @@
+"""Continuing a cache by several tokens a row: the later turns of a conversation, read in one pass."""
+
+import jax.numpy as jnp
+
+from mammoth_jax.core.sharding import constrain
+from mammoth_jax.core.types import Array, Float, Int
+from mammoth_jax.layers.stack import scan_layers
+from mammoth_jax.models.backbone.cache import KVCache, write_slot
+from mammoth_jax.models.backbone.config import layer_plan
+from mammoth_jax.models.backbone.decoder import Decoder
+from mammoth_jax.models.backbone.layer import DecoderLayer, SequenceContext
+from mammoth_jax.ops.attention import extend_attention
+from mammoth_jax.ops.mrope import mrope_tables
+
+
+def extend(
+    decoder: Decoder,
+    ids: Int[Array, "b s"],
+    lengths: Int[Array, " b"],
+    positions: Int[Array, "3 b s"],
+    cache: KVCache,
+    *,
+    embeddings: Float[Array, "b s d"] | None = None,
+    deepstack: Float[Array, "n b s d"] | None = None,
+) -> tuple[Float[Array, "b s d"], KVCache]:
+    """Feeds ``lengths`` new tokens a row and returns (final-normed states, the cache grown by them).
+
+    The result is that of a pass over the whole sequence.  What follows goes on one after the largest new position.
+
+    Args:
+      ids: new tokens, right-padded; the padding is written nowhere and its states hold nothing of use.
+      lengths: new tokens of each row, 0 for a row that stays as it is.  They must fit the cache.
+      positions: rope positions of the new tokens on the three axes.
+      cache: what came before; each row is continued at its own length.
+      embeddings: replaces the lookup (vision features already in place).
+      deepstack: features to add after the first ``n`` layers, zero where there is no picture.
+    """
+    config = decoder.config
+    place = jnp.arange(ids.shape[1])[None]
+    valid = place < lengths[:, None]
+    slots = jnp.where(valid, cache.length[:, None] + place, cache.capacity)
+    cos, sin = mrope_tables(positions, config.mrope_section, config.mrope_layout, config.rope_theta)
+    context = SequenceContext(cos, sin, None, decoder.expert_of(ids))
+    h = decoder.embed_ids(ids) if embeddings is None else embeddings
+
+    def body(carry, layer: DecoderLayer, item):
+        h, keys, values = carry
+        index, added = item
+        query, key, value = layer.attention.heads(layer.attention_norm(h), context)
+        keys = write_slot(keys, index, key, slots)
+        values = write_slot(values, index, value, slots)
+        mixed = extend_attention(query, keys[index], values[index], cache.start, cache.length)
+        h = constrain(h + layer.attention.project(mixed, context), "batch", "length", None)
+        h = layer.feed_forward(h, context)
+        return (h if added is None else h + added.astype(h.dtype), keys, values), None
+
+    carry = (constrain(h, "batch", "length", None), cache.keys, cache.values)
+    for segment, layers in zip(layer_plan(config), decoder.segments, strict=True):
+        added = None
+        if deepstack is not None and segment.has_deepstack:
+            added = deepstack[segment.start : segment.stop]
+        carry, _ = scan_layers(body, carry, layers, (jnp.arange(segment.start, segment.stop), added))
+    h, keys, values = carry
+    last = jnp.max(jnp.where(valid[None], positions, -1), axis=(0, 2))
+    position = jnp.where(lengths > 0, last + 1, cache.position).astype(cache.position.dtype)
+    return decoder.norm(h), KVCache(keys, values, cache.start, cache.length + lengths, position)
+
+
+def last_states(hidden: Float[Array, "b s d"], lengths: Int[Array, " b"]) -> Float[Array, "b d"]:
+    """The state of each row's last token."""
+    return jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
