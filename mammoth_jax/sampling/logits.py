@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mammoth_jax.core.types import Array, Bool, Float, Int, PRNGKeyArray
 
-MIN_TOKENS_TO_KEEP = 3  # top-k and top-p never leave fewer (release)
+MIN_TOKENS_TO_KEEP = 3  # top-k and top-p never leave fewer visual tokens (release)
 
 
 @jax.tree_util.register_dataclass
@@ -35,27 +35,31 @@ def process(
     settings: SamplingSettings,
     seen: Bool[Array, "r c"],
     allowed: Bool[Array, " c"],
+    min_tokens: int = MIN_TOKENS_TO_KEEP,
 ) -> Float[Array, "r c"]:
-    """Repetition penalty on ``seen`` tokens, temperature, the allowed range, top-k, top-p; excluded ones are -inf."""
+    """Repetition penalty on ``seen`` tokens, temperature, the allowed range, top-k, top-p; excluded ones are -inf.
+
+    Top-k and top-p leave at least ``min_tokens`` tokens.
+    """
     penalty = settings.repetition_penalty[:, None]
     scores = jnp.where(seen, jnp.where(scores < 0, scores * penalty, scores / penalty), scores)
     scores = scores / jnp.where(settings.temperature > 0, settings.temperature, 1.0)[:, None]
     scores = jnp.where(allowed, scores, -jnp.inf)
     filtered = (settings.top_k > 0) | (settings.top_p < 1)
-    return jax.lax.cond(jnp.any(filtered), lambda s: _filter(s, settings), lambda s: s, scores)
+    return jax.lax.cond(jnp.any(filtered), lambda s: _filter(s, settings, min_tokens), lambda s: s, scores)
 
 
-def _filter(scores: Float[Array, "r c"], settings: SamplingSettings) -> Float[Array, "r c"]:
+def _filter(scores: Float[Array, "r c"], settings: SamplingSettings, min_tokens: int) -> Float[Array, "r c"]:
     """Keeps the top-k scores, then of these the smallest set whose probability reaches top-p; ties stay together."""
     columns = scores.shape[1]
-    k = jnp.where(settings.top_k > 0, jnp.clip(settings.top_k, MIN_TOKENS_TO_KEEP, columns), columns)
+    k = jnp.where(settings.top_k > 0, jnp.clip(settings.top_k, min_tokens, columns), columns)
     ranked = jnp.sort(scores, axis=-1, descending=True)
     rank = jnp.arange(columns)[None]
     ranked = jnp.where(rank < k[:, None], ranked, -jnp.inf)
     probability = jax.nn.softmax(ranked, axis=-1)
     above = jnp.cumsum(probability, axis=-1) - probability
     keep = (above < settings.top_p[:, None]) | (settings.top_p[:, None] >= 1)
-    keep = (keep | (rank < MIN_TOKENS_TO_KEEP)) & (rank < k[:, None])
+    keep = (keep | (rank < min_tokens)) & (rank < k[:, None])
     last = jnp.sum(keep, axis=-1, keepdims=True) - 1
     threshold = jnp.take_along_axis(ranked, last, axis=-1)
     return jnp.where(scores >= threshold, scores, -jnp.inf)

@@ -1,0 +1,209 @@
+"""Text decoding: prompts with pictures are read, then answers are written token by token on the device.
+
+A row is one conversation.  Rows differ in prompt, seed, settings and budget, and depend on nothing but their own.  All
+tokens of an answer but a stop token are fed back, so that a later turn goes on from the cache
+(:func:`read_more`) with nothing but its new tokens.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mammoth_jax.core.rng import named_key
+from mammoth_jax.core.sharding import constrain
+from mammoth_jax.core.types import Array, Bool, Float, Int
+from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.backbone.decoder import Decoder
+from mammoth_jax.models.backbone.extend import extend, last_states
+from mammoth_jax.models.backbone.multimodal import place_features
+from mammoth_jax.models.backbone.vision_inputs import VisionFeatures
+from mammoth_jax.sampling.logits import SamplingSettings, choose, process
+
+TEXT_EXPERT = 0
+NO_TOKEN = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPlan:
+    """What a program is compiled for besides shapes: ids that end an answer, and ids that are never written."""
+
+    stop_ids: tuple[int, ...]
+    forbidden_ids: tuple[int, ...] = ()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TextInputs:
+    """New tokens of each row, right-padded, and the pictures among them."""
+
+    ids: Int[Array, "b s"]
+    lengths: Int[Array, " b"]
+    positions: Int[Array, "3 b s"]
+    features: VisionFeatures | None = None
+    slots: Int[Array, "b s"] | None = None  # feature of each placeholder (models/backbone/multimodal.py)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TextRequests:
+    """What each row asks for: seed, most tokens of its answer (0 for an empty row), sampling settings."""
+
+    seed: Int[Array, " b"]
+    max_tokens: Int[Array, " b"]
+    settings: SamplingSettings
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ReadPrompts:
+    """Rows that have been read: their cache, and the scores of what comes next."""
+
+    cache: KVCache
+    logits: Float[Array, "b c"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TextState:
+    """Everything that writing carries from step to step."""
+
+    cache: KVCache
+    logits: Float[Array, "b c"]  # of the next token, before any processing
+    requests: TextRequests
+    tokens: Int[Array, "b n"]  # ids so far, a stop token at the end included
+    count: Int[Array, " b"]  # how many
+    finished: Bool[Array, " b"]  # rows that wrote a stop token
+
+    @property
+    def active(self) -> Bool[Array, " b"]:
+        """Rows that go on."""
+        return ~self.finished & (self.count < self.requests.max_tokens)
+
+    @property
+    def read(self) -> ReadPrompts:
+        """What a later turn goes on from."""
+        return ReadPrompts(self.cache, self.logits)
+
+
+def read(decoder: Decoder, inputs: TextInputs, capacity: int) -> ReadPrompts:
+    """Reads whole prompts in one pass into a new cache of ``capacity`` slots a row."""
+    embeddings, deepstack = _placed(decoder, inputs)
+    valid = jnp.arange(inputs.ids.shape[1])[None] < inputs.lengths[:, None]
+    out = decoder(
+        inputs.ids,
+        inputs.positions,
+        segments=valid.astype(jnp.int32),
+        embeddings=embeddings,
+        deepstack=deepstack,
+        keep_cache=True,
+    )
+    assert out.keys is not None and out.values is not None
+    following = jnp.max(jnp.where(valid[None], inputs.positions, -1), axis=(0, 2)) + 1
+    cache = KVCache(out.keys, out.values, jnp.zeros_like(inputs.lengths), inputs.lengths, following)
+    cache = grow(cache, capacity)
+    return ReadPrompts(cache, decoder.logits(last_states(out.hidden, inputs.lengths), "text"))
+
+
+def read_more(decoder: Decoder, before: ReadPrompts, inputs: TextInputs) -> ReadPrompts:
+    """Reads further tokens of rows whose beginning is cached; they must fit the cache."""
+    embeddings, deepstack = _placed(decoder, inputs)
+    hidden, cache = extend(
+        decoder,
+        inputs.ids,
+        inputs.lengths,
+        inputs.positions,
+        before.cache,
+        embeddings=embeddings,
+        deepstack=deepstack,
+    )
+    logits = decoder.logits(last_states(hidden, inputs.lengths), "text")
+    return ReadPrompts(cache, jnp.where((inputs.lengths > 0)[:, None], logits, before.logits))
+
+
+def grow(cache: KVCache, capacity: int) -> KVCache:
+    """The cache with ``capacity`` slots a row, at least as many as before."""
+    cache = cache.take(jnp.arange(cache.length.shape[0]), capacity)
+    return dataclasses.replace(
+        cache,
+        keys=constrain(cache.keys, None, "batch", None, "kv_heads", None),
+        values=constrain(cache.values, None, "batch", None, "kv_heads", None),
+    )
+
+
+def start(prompts: ReadPrompts, requests: TextRequests, max_tokens: int) -> TextState:
+    """The state before the first token; ``max_tokens`` is the most that any row may ask for."""
+    b = prompts.logits.shape[0]
+    return TextState(
+        cache=prompts.cache,
+        logits=prompts.logits,
+        requests=requests,
+        tokens=jnp.full((b, max_tokens), NO_TOKEN, jnp.int32),
+        count=jnp.zeros((b,), jnp.int32),
+        finished=jnp.zeros((b,), bool),
+    )
+
+
+def step(decoder: Decoder, state: TextState, plan: TextPlan) -> tuple[TextState, Int[Array, " b"]]:
+    """Draws the next token of every active row and feeds it unless it is a stop token.
+
+    Also returns the drawn ids, :data:`NO_TOKEN` in rows that were done: the one small array that streaming reads.
+    """
+    active = state.active
+    ids = _next_ids(state, plan)
+    stops = jnp.isin(ids, jnp.asarray(plan.stop_ids, jnp.int32))
+    feeds = active & ~stops
+    hidden, _, cache = decoder.step(ids, state.cache, expert=TEXT_EXPERT, write=feeds)
+    slot = jnp.where(active, state.count, state.tokens.shape[1])
+    following = TextState(
+        cache=cache,
+        logits=jnp.where(feeds[:, None], decoder.logits(hidden, "text"), state.logits),
+        requests=state.requests,
+        tokens=state.tokens.at[jnp.arange(len(ids)), slot].set(ids, mode="drop"),
+        count=state.count + active,
+        finished=state.finished | (active & stops),
+    )
+    return following, jnp.where(active, ids, NO_TOKEN)
+
+
+def write_chunk(
+    decoder: Decoder, state: TextState, num_steps: Int[Array, ""] | int, plan: TextPlan
+) -> TextState:
+    """At most ``num_steps`` steps (a value, not a shape), fewer when all rows finish: one launch."""
+
+    def unfinished(carry):
+        done, state = carry
+        return (done < num_steps) & jnp.any(state.active)
+
+    def advance(carry):
+        done, state = carry
+        return done + 1, step(decoder, state, plan)[0]
+
+    return jax.lax.while_loop(unfinished, advance, (jnp.asarray(0, jnp.int32), state))[1]
+
+
+def write_answers(
+    decoder: Decoder, prompts: ReadPrompts, requests: TextRequests, max_tokens: int, plan: TextPlan
+) -> TextState:
+    """Whole answers of all rows."""
+    return write_chunk(decoder, start(prompts, requests, max_tokens), max_tokens, plan)
+
+
+def _next_ids(state: TextState, plan: TextPlan) -> Int[Array, " b"]:
+    settings = state.requests.settings
+    columns = jnp.arange(state.logits.shape[1])
+    allowed = ~jnp.isin(columns, jnp.asarray(plan.forbidden_ids, jnp.int32))
+    scores = process(state.logits, settings, jnp.zeros_like(state.logits, bool), allowed, min_tokens=1)
+    keys = jax.vmap(lambda seed, at: named_key(jax.random.key(seed), "text token", at))(
+        state.requests.seed, state.count
+    )
+    return choose(scores, settings.temperature, keys).astype(jnp.int32)
+
+
+def _placed(
+    decoder: Decoder, inputs: TextInputs
+) -> tuple[Float[Array, "b s d"] | None, Float[Array, "n b s d"] | None]:
+    """Embeddings and DeepStack features, where there are pictures."""
+    if inputs.features is None or inputs.slots is None:
+        return None, None
+    return place_features(decoder, inputs.ids, inputs.features, inputs.slots)
