@@ -1,0 +1,196 @@
+"""Chat: questions about pictures, videos or nothing but words, answered in batches."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.pipelines.batching import bucket
+from mammoth_jax.pipelines.chat_inputs import ChatFormat, Dialogue, Picture, dialogue, text_inputs
+from mammoth_jax.pipelines.loading import LoadedModel, load_model, random_model
+from mammoth_jax.processing.chat import media_first
+from mammoth_jax.processing.special_tokens import END_OF_TEXT, IM_END
+from mammoth_jax.sampling.logits import SamplingSettings
+from mammoth_jax.sampling.text import TextPlan, TextRequests, TextState, read, write_answers
+
+NEEDED_PARTS = ("text_decoder", "vision_tower")
+CONTEXT_LENGTH = 32768
+SMALLEST_CACHE = 64
+
+read_program = jax.jit(read, static_argnames="capacity")
+write_program = jax.jit(write_answers, static_argnames=("max_tokens", "plan"))
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatOptions:
+    """How to answer: temperature 0 takes the best token, top-k 0 and top-p 1 are off."""
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens {self.max_new_tokens}: at least 1 is needed")
+        if self.temperature < 0:
+            raise InputError(f"temperature {self.temperature}: expected 0 (greedy) or more")
+        if self.top_k < 0:
+            raise InputError(f"top_k {self.top_k}: expected 0 (off) or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p}: expected more than 0 and at most 1")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed {self.seed}: expected 0 to {2**32 - 1}")
+
+    def requests(self, count: int, num_rows: int) -> TextRequests:
+        """For ``count`` questions, each with a seed of its own, and empty rows after them."""
+        n = num_rows
+        asked = np.arange(n) < count
+        return TextRequests(
+            seed=((self.seed + np.arange(n)) % 2**32).astype(np.uint32),
+            max_tokens=np.where(asked, self.max_new_tokens, 0).astype(np.int32),
+            settings=SamplingSettings(
+                guidance=np.ones(n, np.float32),
+                temperature=np.full(n, self.temperature, np.float32),
+                top_k=np.full(n, self.top_k, np.int32),
+                top_p=np.full(n, self.top_p, np.float32),
+                repetition_penalty=np.ones(n, np.float32),
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatOutput:
+    """Answers in the order of the questions: their texts, and their ids with the stop token if there was one."""
+
+    texts: list[str]
+    ids: list[list[int]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChatPipeline:
+    """Answers questions with a loaded model; a conversation with its answers is at most ``context_length`` ids."""
+
+    loaded: LoadedModel
+    context_length: int = CONTEXT_LENGTH
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str, *, dtype: Any = None, mesh: Mesh | None = None
+    ) -> "ChatPipeline":
+        """A pipeline over a released-format or converted folder."""
+        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=NEEDED_PARTS))
+
+    @classmethod
+    def from_preset(
+        cls, name: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None
+    ) -> "ChatPipeline":
+        """A pipeline over a preset with random weights."""
+        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
+
+    def __call__(
+        self,
+        question: str | Sequence[str | Sequence[Mapping[str, Any]]],
+        *,
+        images: Sequence[Sequence[Picture]] | None = None,
+        videos: Sequence[Sequence[Path | str]] | None = None,
+        **options: Any,
+    ) -> ChatOutput:
+        """Answers a batch: one launch reads all questions (another their pictures), one writes all answers.
+
+        Args:
+          question: one question, or several; instead of words also a conversation's messages as
+            :func:`mammoth_jax.pipelines.chat_inputs.dialogue` takes them.
+          images, videos: pictures and videos of each question, shown before its words (for messages: none).
+          options: fields of :class:`ChatOptions`; question ``i`` is sampled with ``seed + i``.
+
+        Raises:
+          InputError: bad options, pictures or messages, a conversation longer than the cache, a missing part.
+        """
+        settings = chat_options(options)
+        rows = self._dialogues([question] if isinstance(question, str) else list(question), images, videos)
+        self.loaded.model.require("chat", "text_decoder")
+        longest = max(len(row.conversation.ids) for row in rows)
+        capacity = self.capacity(longest, settings.max_new_tokens)
+        num_rows = bucket(len(rows))
+        with jax.set_mesh(self.loaded.mesh):
+            inputs = text_inputs(self.loaded, rows, [0] * len(rows), [0] * len(rows), num_rows)
+            decoder = self.loaded.model.decoder
+            state = write_program(
+                decoder,
+                read_program(decoder, inputs, capacity=max(capacity, inputs.ids.shape[1])),
+                settings.requests(len(rows), num_rows),
+                max_tokens=bucket(settings.max_new_tokens),
+                plan=self.plan,
+            )
+            ids = written_ids(state)[: len(rows)]
+        return ChatOutput([self.loaded.tokenizer.decode(row) for row in ids], ids)
+
+    @property
+    def plan(self) -> TextPlan:
+        """What the writing programs are compiled for."""
+        stops = tuple(self.loaded.tokenizer.id_of(name) for name in (IM_END, END_OF_TEXT))
+        return TextPlan(stops, self.loaded.config.backbone.vision_ids)
+
+    def capacity(self, num_ids: int, max_new_tokens: int) -> int:
+        """Slots a row for a conversation and its next answer, a power of two.
+
+        Raises:
+          InputError: they do not fit ``context_length``.
+        """
+        if num_ids + max_new_tokens > self.context_length:
+            raise InputError(
+                f"conversation of {num_ids} tokens with an answer of up to {max_new_tokens}: at most "
+                f"{self.context_length} fit the cache; shorten it, show smaller pictures, or ask for fewer tokens"
+            )
+        return bucket(num_ids + max_new_tokens, SMALLEST_CACHE)
+
+    def _dialogues(self, questions: Sequence[Any], images: Any, videos: Any) -> list[Dialogue]:
+        if not questions:
+            raise InputError("chat: no question; give at least one")
+        for name, given in (("images", images), ("videos", videos)):
+            if given is not None and len(given) != len(questions):
+                raise InputError(
+                    f"chat: {name} for {len(given)} of {len(questions)} questions; give one list for each question"
+                )
+        form, rows = ChatFormat.of(self.loaded), []
+        for i, asked in enumerate(questions):
+            shown = list(images[i]) if images is not None else []
+            clips = list(videos[i]) if videos is not None else []
+            if isinstance(asked, str):
+                content = media_first(asked, len(shown), len(clips))
+                rows.append(dialogue(self.loaded, form).ask(content, shown, clips))
+            elif shown or clips:
+                raise InputError(
+                    "chat: messages with images or videos beside them; put them into the messages"
+                )
+            else:
+                rows.append(dialogue(self.loaded, form, asked))
+            if rows[-1].conversation.opening is None:
+                raise InputError("chat: messages without a question at their end; end with a user's message")
+        return rows
+
+
+def chat_options(values: Mapping[str, Any]) -> ChatOptions:
+    """Options by name.
+
+    Raises:
+      InputError: an unknown name, or a value out of range.
+    """
+    known = {field.name for field in dataclasses.fields(ChatOptions)}
+    for name in values:
+        if name not in known:
+            raise InputError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
+    return ChatOptions(**values)
+
+
+def written_ids(state: TextState) -> list[list[int]]:
+    """The ids of each row's answer, the stop token included."""
+    tokens, counts = np.asarray(state.tokens), np.asarray(state.count)
+    return [row[:count].tolist() for row, count in zip(tokens, counts, strict=True)]

@@ -1,0 +1,137 @@
+"""Chat: batches, turns that read only what is new, streams, and what is refused."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.mesh import single_device_mesh
+from mammoth_jax.core.parameters import abstract
+from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.pipelines.chat import ChatPipeline, read_program
+from mammoth_jax.pipelines.chat_inputs import text_inputs
+from mammoth_jax.pipelines.chat_session import ChatSession
+from mammoth_jax.processing.text_pieces import TextPieces
+from tests.tiny_model import random_weights, tiny_config, tiny_pipeline
+
+OPTIONS = {"max_new_tokens": 8}
+
+
+@functools.cache
+def pipeline() -> ChatPipeline:
+    return ChatPipeline(tiny_pipeline().loaded, context_length=512)
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_a_second_turn_reads_only_what_is_new_and_equals_reading_everything():
+    session = ChatSession(pipeline())
+    session.ask("what is it?", images=[picture(32, 48)], **OPTIONS)
+    cached = len(session.dialogue.conversation.ids)
+    session.ask("and this?", images=[picture(64, 32, 1)], **OPTIONS)
+    last = session.dialogue
+    opening = len(last.conversation.ids) - 8  # the second answer was cut off by its budget
+    assert session.num_read[1] == opening - cached
+    assert len(last.images) == 2
+    inputs = text_inputs(pipeline().loaded, [last], [0], [0], 1)
+    with jax.set_mesh(pipeline().loaded.mesh):
+        scratch = read_program(pipeline().loaded.model.decoder, inputs, capacity=256)
+    assert session.read is not None
+    assert session.read.cache.length.tolist() == scratch.cache.length.tolist() == [len(last.conversation.ids)]
+    assert session.read.cache.position.tolist() == scratch.cache.position.tolist()
+    np.testing.assert_allclose(session.read.logits, scratch.logits, atol=1e-4)
+
+
+def test_a_batch_answers_each_question_as_if_it_were_alone():
+    asked = ["what is it?", "hello"]
+    images = [[picture(32, 48)], []]
+    both = pipeline()(asked, images=images, **OPTIONS)
+    for i in range(2):
+        session = ChatSession(pipeline())
+        assert session.ask(asked[i], images[i], **OPTIONS) == both.texts[i]
+    assert len({tuple(row) for row in both.ids}) == 2
+
+
+def test_messages_say_what_a_question_says():
+    shown = picture(32, 48)
+    parts = [{"type": "image", "image": shown}, {"type": "text", "text": "what is it?"}]
+    messages = pipeline()([[{"role": "user", "content": parts}]], **OPTIONS)
+    assert messages.ids == pipeline()("what is it?", images=[[shown]], **OPTIONS).ids
+
+
+def test_pieces_of_a_stream_are_the_answer_and_leave_the_same_cache():
+    whole, streamed = ChatSession(pipeline()), ChatSession(pipeline())
+    answers = [whole.ask(question, temperature=1.5, **OPTIONS) for question in ("hi", "why?")]
+    pieces = [list(streamed.stream(question, temperature=1.5, **OPTIONS)) for question in ("hi", "why?")]
+    assert ["".join(each) for each in pieces] == answers
+    assert whole.dialogue.conversation == streamed.dialogue.conversation
+    assert whole.read is not None and streamed.read is not None
+    assert whole.read.cache.length.tolist() == streamed.read.cache.length.tolist()
+
+
+def test_a_stream_that_is_left_keeps_what_was_read():
+    session = ChatSession(pipeline())
+    stream = session.stream("hello", temperature=1.5, seed=3, **OPTIONS)
+    next(stream)
+    stream.close()
+    held = len(session.dialogue.conversation.ids)
+    assert held < session.num_read[0] + 8
+    session.ask("go on", **OPTIONS)
+    inputs = text_inputs(pipeline().loaded, [session.dialogue], [0], [0], 1)
+    with jax.set_mesh(pipeline().loaded.mesh):
+        scratch = read_program(pipeline().loaded.model.decoder, inputs, capacity=256)
+    assert session.read is not None
+    np.testing.assert_allclose(session.read.logits, scratch.logits, atol=1e-4)
+
+
+def test_pieces_are_cut_between_characters():
+    tokenizer = pipeline().loaded.tokenizer
+    ids = tokenizer.encode("a好🎉")
+    pieces = TextPieces(tokenizer)
+    assert [piece for i in ids if (piece := pieces.add(i))] == ["a", "好", "🎉"]
+    pieces.add(ids[1])
+    assert pieces.rest() == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "message"),
+    [
+        ("a" * 600, {}, "fit the cache"),
+        ("a", {"max_new_tokens": 0}, "max_new_tokens 0"),
+        ("a", {"temperature": -1.0}, "temperature -1"),
+        ("a", {"top_p": 0.0}, "top_p 0"),
+        ("a", {"beams": 3}, "unknown option 'beams'"),
+        ("", {}, "empty question"),
+        ([], {}, "no question"),
+        (["a", "b"], {"images": [[]]}, "images for 1 of 2 questions"),
+        ([[{"role": "robot", "content": "a"}]], {}, "role 'robot'"),
+        ([[{"role": "user", "content": [{"type": "sound"}]}]], {}, "content"),
+        ([[{"role": "system", "content": "a"}]], {}, "without a question"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(question, options, message):
+    with pytest.raises(InputError, match=message):
+        pipeline()(question, **{**OPTIONS, **options})
+
+
+def test_a_refused_question_leaves_the_conversation_as_it_was():
+    session = ChatSession(pipeline())
+    with pytest.raises(InputError, match="fit the cache"):
+        session.ask("a" * 600, **OPTIONS)
+    assert not session.dialogue.conversation.ids and not session.num_read
+
+
+def test_pictures_need_a_vision_tower():
+    parts = frozenset({"text_decoder"})
+    blind = random_weights(abstract(lambda: Mammoth(tiny_config(), parts=parts)), 0, single_device_mesh())
+    alone = ChatPipeline(dataclasses.replace(pipeline().loaded, model=blind))
+    assert alone("hello", **OPTIONS).ids
+    with pytest.raises(InputError, match="has no vision_tower"):
+        alone("what?", images=[[picture(32, 32)]], **OPTIONS)
