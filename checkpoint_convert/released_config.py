@@ -2,18 +2,18 @@
 
 Sizes that a released config does not state (MammothTok's) come from our optional key ``gen_tokenizer_config``, else
 from the tensors' shapes, else they are the release's.  ``gen_pixels_per_token`` and ``gen_picture_size`` are optional
-too (16 and 1024 in the release).
+too (16 and 1024 in the release), and so is ``gen_edit_condition`` (``release``).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from checkpoint_convert import align, backbone, dit, mammothtok, vae, vision
 from checkpoint_convert.model import MAMMOTHTOK
 from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig
-from mammoth_jax.models.config import BackboneConfig, ConditionConfig, Family, MammothConfig
+from mammoth_jax.models.config import BackboneConfig, ConditionConfig, EditCondition, Family, MammothConfig
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
 
 Shape = tuple[int, ...]
@@ -71,10 +71,18 @@ def _mammothmoda2(data: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mammo
             final_norm=not dev,
             mode=data.get("gen_condition_mode", "text_image" if dev else "image"),
             with_answer_text=bool(data.get("gen_text_condition_with_answer", False)),
+            edit_condition=_edit_condition(data.get("gen_edit_condition", "release")),
         ),
         pixels_per_token=int(data.get("gen_pixels_per_token", 16)),
         picture_size=int(data.get("gen_picture_size", 1024)),
     )
+
+
+def _edit_condition(value: Any) -> EditCondition:
+    known: tuple[EditCondition, ...] = get_args(EditCondition)
+    if value not in known:
+        raise InputError(f"config.json: gen_edit_condition {value!r}: expected one of {sorted(known)}")
+    return value
 
 
 _LOADERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Shape]], MammothConfig]] = {
@@ -152,6 +160,7 @@ def config_to_released(config: MammothConfig, dtype: str = "float32") -> dict[st
         "gen_axes_lens": list(config.dit.axes_lens),
         "gen_condition_mode": config.condition.mode,
         "gen_text_condition_with_answer": config.condition.with_answer_text,
+        "gen_edit_condition": config.condition.edit_condition,
         "gen_tokenizer_config": encode(config.mammothtok),
         "gen_pixels_per_token": config.pixels_per_token,
         "gen_picture_size": config.picture_size,

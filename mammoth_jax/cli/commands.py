@@ -38,6 +38,7 @@ COMMANDS = {
     command.name: command
     for command in (
         Command("generate", "draw pictures from text", "mammoth_jax.cli.generate"),
+        Command("edit", "change pictures by instruction", "mammoth_jax.cli.edit"),
         Command("chat", "ask about pictures and videos, or just talk", "mammoth_jax.cli.chat"),
         Command("info", "parts, shapes, parameters and memory of a checkpoint", "mammoth_jax.cli.info"),
         Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),

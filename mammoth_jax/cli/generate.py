@@ -5,34 +5,15 @@ a line for each picture.  Image i of a prompt uses seed + i, so each can be draw
 """
 
 import argparse
-import dataclasses
-import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mammoth_jax.cli.argument_types import fraction_range, positive, size
-from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options, announce_default
+from mammoth_jax.cli.drawing import add_drawing_options, draw_all, load
+from mammoth_jax.cli.model_options import add_model_options
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
-    from mammoth_jax.core.progress import Progress, ProgressLine
-    from mammoth_jax.pipelines.options import Picture
     from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
-
-SETTINGS = {
-    "steps": "num_inference_steps",
-    "guidance": "guidance_scale",
-    "ar_guidance": "ar_guidance_scale",
-    "negative_prompt": "negative_prompt",
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "cfg_range": "cfg_range",
-    "solver": "solver",
-    "mode": "mode",
-}
-"""Options that go to the pipeline as they are, under its names; those not given keep the checkpoint's defaults."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,79 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompts", nargs="*", metavar="PROMPT")
     parser.add_argument("--prompts", dest="file", type=Path, metavar="FILE", help="more prompts, one a line")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
-    picture = parser.add_argument_group("picture")
-    picture.add_argument("--size", type=size, metavar="WxH", help="in pixels (default: the model's)")
-    picture.add_argument("--grid", type=size, metavar="WxH", help="visual tokens (default: by the size)")
-    picture.add_argument(
-        "--num-images", type=positive, default=1, metavar="N", help="of each prompt (default 1)"
-    )
-    picture.add_argument(
-        "--batch", type=positive, default=8, metavar="N", help="most pictures at once (default 8)"
-    )
-    picture.add_argument("--seed", type=int, default=0, metavar="S", help="of the first image (default 0)")
-    picture.add_argument(
-        "--mode",
-        choices=("ar+diffusion", "diffusion", "ar"),
-        help="visual tokens then diffusion, diffusion from the text alone, or visual tokens alone",
-    )
-    diffusion = parser.add_argument_group("diffusion")
-    diffusion.add_argument("--steps", type=positive, metavar="N")
-    diffusion.add_argument("--guidance", type=float, metavar="G", help="weight of the text; 1 is none")
-    diffusion.add_argument("--negative-prompt", metavar="T")
-    diffusion.add_argument(
-        "--cfg-range",
-        type=fraction_range,
-        metavar="A,B",
-        help="fraction of the steps that are guided, e.g. 0,0.8",
-    )
-    diffusion.add_argument("--solver", choices=("euler", "heun", "dpmpp2m"))
-    tokens = parser.add_argument_group("visual tokens")
-    tokens.add_argument("--ar-guidance", type=float, metavar="G", help="weight of the text; 1 is none")
-    tokens.add_argument("--temperature", type=float, metavar="T")
-    tokens.add_argument("--top-k", type=int, metavar="K")
-    tokens.add_argument("--top-p", type=float, metavar="P")
+    add_drawing_options(parser)
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Draws all pictures and writes them as they are done."""
-    from mammoth_jax.core.compilation_cache import enable_compilation_cache
-    from mammoth_jax.core.files import prepare_output_folder, write_whole
-    from mammoth_jax.core.png import write_png
-    from mammoth_jax.core.precision import matmul_precision
-    from mammoth_jax.core.progress import ProgressLine
-
     prompts = read_prompts(args)
-    prepare_output_folder(args.out)
-    announce_default(args)
-    enable_compilation_cache()
-    pipeline = load_pipeline(args)
-    line, total = ProgressLine(), len(prompts) * args.num_images
-    records: list[dict[str, Any]] = []
-    with matmul_precision(args.precision):
-        for start, group in batches(prompts, max(1, args.batch // args.num_images)):
-            result = pipeline(
-                group, **pipeline_options(args), progress=_over_batches(line, len(records), total)
-            )
-            for number, (image, picture) in enumerate(zip(result.images, result.pictures, strict=True)):
-                prompt, index = divmod(number, args.num_images)
-                name = f"{start + prompt:04d}_{index:02d}.png"
-                record = {"file": name, **picture_settings(args, pipeline, picture), **model_settings(args)}
-                write_png(image, args.out / name, record)
-                records.append(record)
-                print(json.dumps(record) if args.json else args.out / name, flush=True)
-            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            write_whole(args.out / "images.jsonl", lambda file, lines=lines: write_text(file, lines))
-    return 0
-
-
-def _over_batches(line: "ProgressLine", drawn: int, pictures: int) -> "Progress":
-    """The progress of one batch, its pictures counted among all."""
-
-    def report(stage: str, done: int, total: int) -> None:
-        line(stage, *((drawn + done, pictures) if stage == "drawing" else (done, total)))
-
-    return report
+    return draw_all(args, prompts, lambda: load_pipeline(args))
 
 
 def read_prompts(args: argparse.Namespace) -> list[str]:
@@ -131,74 +47,6 @@ def read_prompts(args: argparse.Namespace) -> list[str]:
 
 def load_pipeline(args: argparse.Namespace) -> "TextToImagePipeline":
     """The model that the options name, on their mesh."""
-    from mammoth_jax.core.mesh import make_mesh, parse_mesh, single_device_mesh
-    from mammoth_jax.core.precision import parse_dtype
     from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 
-    mesh = single_device_mesh() if args.mesh is None else make_mesh(parse_mesh(args.mesh))
-    dtype = parse_dtype(args.dtype)
-    if args.model is not None:
-        return TextToImagePipeline.from_pretrained(args.model, dtype=dtype, mesh=mesh)
-    return TextToImagePipeline.from_preset(args.preset or DEFAULT_PRESET, dtype=dtype, mesh=mesh)
-
-
-def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of the pipeline."""
-    options = drawing_options(args)
-    if args.size is not None:
-        options["width"], options["height"] = args.size
-    if args.grid is not None:
-        options["grid"] = args.grid
-    count = {"num_images_per_prompt": args.num_images, "batch_size": args.batch}
-    return {**options, **count, "seed": args.seed, "output_type": "pil"}
-
-
-def drawing_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Those of :data:`SETTINGS` that were given, under the pipeline's names."""
-    given = {keyword: getattr(args, name) for name, keyword in SETTINGS.items()}
-    return {keyword: value for keyword, value in given.items() if value is not None}
-
-
-def picture_settings(
-    args: argparse.Namespace, pipeline: "TextToImagePipeline", picture: "Picture"
-) -> dict[str, Any]:
-    """Everything that decided one picture, the checkpoint's own settings included."""
-    from mammoth_jax.pipelines.options import TextToImageOptions
-
-    options = dataclasses.asdict(TextToImageOptions(**drawing_options(args)))
-    del options["faults"]
-    own = pipeline.loaded.settings
-    inherited = {name: getattr(own, name) for name, value in options.items() if value is None}
-    if "temperature" in inherited and not own.do_sample:
-        inherited["temperature"] = 0.0
-    request = picture.request
-    (height, width), (rows, cols) = request.size.pixels, request.size.tokens
-    size = {"width": width, "height": height, "grid": [cols, rows]}
-    return {"prompt": request.prompt, "seed": request.seed, **size, **options, **inherited}
-
-
-def model_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What says which model drew a picture."""
-    from mammoth_jax import __version__
-    from mammoth_jax.core.precision import parse_dtype
-
-    source = (
-        {"model": str(args.model)} if args.model is not None else {"preset": args.preset or DEFAULT_PRESET}
-    )
-    return {
-        **source,
-        "dtype": str(parse_dtype(args.dtype)),
-        "precision": args.precision,
-        "version": __version__,
-    }
-
-
-def batches(prompts: Sequence[str], count: int) -> Iterator[tuple[int, list[str]]]:
-    """At most ``count`` prompts at a time, with the number of the first."""
-    for start in range(0, len(prompts), count):
-        yield start, list(prompts[start : start + count])
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes UTF-8 text."""
-    file.write_text(text, encoding="utf-8")
+    return load(args, TextToImagePipeline)

@@ -16,6 +16,7 @@ from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.models.vae.config import VAEConfig
 
 Family = Literal["qwen3_vl", "qwen2_5_vl"]
+EditCondition = Literal["release", "with_pixels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +49,17 @@ class BackboneConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ConditionConfig:
-    """What of the backbone conditions the diffusion transformer (paper section 2.3; figure 3)."""
+    """What of the backbone conditions the diffusion transformer (paper section 2.3; figure 3).
+
+    ``edit_condition`` says which features condition an edit: those of the very sequence that was decoded, pictures
+    included (``with_pixels``), or those of a second pass without pixels on one-dimensional positions (``release``).
+    """
 
     layers: tuple[int, ...] = (-2, -5, -8, -11, -14, -17)
     final_norm: bool = False
     mode: ConditionMode = "text_image"
     with_answer_text: bool = False
+    edit_condition: EditCondition = "with_pixels"
 
     @property
     def taps(self) -> Taps:

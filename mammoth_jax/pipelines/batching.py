@@ -7,8 +7,10 @@ import numpy as np
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Int
+from mammoth_jax.pipelines.buckets import bucket, token_bucket
 from mammoth_jax.pipelines.geometry import PictureSize
-from mammoth_jax.processing.prompts import answer_opening, negative_prompt, text_to_image_prompt
+from mammoth_jax.pipelines.references import Reference
+from mammoth_jax.processing.prompts import Part, answer_opening, drawing_prompt, negative_prompt
 from mammoth_jax.processing.tokenizer import Tokenizer
 
 MAX_PROMPT_TOKENS = 4096
@@ -21,6 +23,11 @@ class PictureRequest:
     prompt: str
     seed: int
     size: PictureSize
+    references: tuple[Reference, ...] = ()
+
+    def content(self, merge_size: int) -> list[Part]:
+        """The user's turn: the references' blocks, then the words."""
+        return [*(part for shown in self.references for part in shown.parts(merge_size)), self.prompt]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +35,7 @@ class PromptRows:
     """Distinct prompts, right-padded, and which of them each picture uses.
 
     ``negative`` is ``None`` without a negative branch.  Rows past the requests (``num_rows`` is a bucket) repeat the
-    first one with an empty grid.
+    first one with an empty grid.  ``references`` are the pictures of each distinct prompt.
     """
 
     ids: Int[np.ndarray, "p s"]
@@ -37,19 +44,7 @@ class PromptRows:
     prompt: Int[np.ndarray, " r"]
     opening: Int[np.ndarray, " r"]
     negative: Int[np.ndarray, " r"] | None
-
-
-def bucket(size: int, smallest: int = 1) -> int:
-    """The next power of two, at least ``smallest``."""
-    out = smallest
-    while out < size:
-        out *= 2
-    return out
-
-
-def token_bucket(size: int) -> int:
-    """A buffer for ``size`` visual tokens: a power of two up to 256, then a multiple of 256."""
-    return bucket(size, 32) if size <= 256 else -(-size // 256) * 256
+    references: tuple[tuple[Reference, ...], ...]
 
 
 def prompt_rows(
@@ -60,8 +55,12 @@ def prompt_rows(
     guided: bool,
     num_rows: int,
     max_prompt_tokens: int = MAX_PROMPT_TOKENS,
+    merge_size: int = 2,
 ) -> PromptRows:
     """Tokenizes each distinct prompt once; with ``guided`` also each distinct answer opening.
+
+    ``max_prompt_tokens`` bounds what is left of a prompt without its references, and ``merge_size`` is the vision
+    tower's.
 
     Raises:
       InputError: a prompt longer than ``max_prompt_tokens``.
@@ -69,25 +68,29 @@ def prompt_rows(
     known: dict[tuple, int] = {}
     rows: list[list[int]] = []
     starts: list[int] = []
+    shown: list[tuple[Reference, ...]] = []
 
-    def row(key: tuple, make) -> int:
+    def row(key: tuple, make, references: tuple[Reference, ...] = ()) -> int:
         if key not in known:
             ids, start = make()
-            if len(ids) > max_prompt_tokens:
+            words = len(ids) - sum(reference.num_tokens(merge_size) for reference in references)
+            if words > max_prompt_tokens:
                 raise InputError(
-                    f"prompt of {len(ids)} tokens: at most {max_prompt_tokens} fit the cache; shorten {key[1]!r:.60}"
+                    f"prompt of {words} tokens: at most {max_prompt_tokens} fit the cache; shorten {key[1]!r:.60}"
                 )
             known[key] = len(rows)
             rows.append(ids)
             starts.append(start)
+            shown.append(references)
         return known[key]
 
     def question(request: PictureRequest) -> int:
         def make():
-            prompt = text_to_image_prompt(tokenizer, request.prompt, *request.size.tokens)
+            prompt = drawing_prompt(tokenizer, request.content(merge_size), *request.size.tokens)
             return prompt.ids, prompt.answer_start
 
-        return row(("prompt", request.prompt, request.size.tokens), make)
+        key = ("prompt", request.prompt, request.references, request.size.tokens)
+        return row(key, make, request.references)
 
     def opening(request: PictureRequest) -> int:
         return row(
@@ -105,7 +108,8 @@ def prompt_rows(
 
         negatives = np.full(num_rows, row(("negative", negative), make), np.int32)
     fill = num_rows - len(requests)
-    count, length = bucket(len(rows)), bucket(max(map(len, rows)), 32)
+    longest = max(map(len, rows))
+    count, length = bucket(len(rows)), token_bucket(longest) if any(shown) else bucket(longest, 32)
     ids = np.zeros((count, length), np.int32)
     for i, values in enumerate(rows):
         ids[i, : len(values)] = values
@@ -120,4 +124,5 @@ def prompt_rows(
         np.asarray(prompts + prompts[:1] * fill, np.int32),
         np.asarray(openings + openings[:1] * fill, np.int32),
         negatives,
+        tuple(shown),
     )

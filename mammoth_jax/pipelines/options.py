@@ -28,6 +28,7 @@ class TextToImageOptions:
 
     num_inference_steps: int = 50
     guidance_scale: float = 9.0
+    image_guidance_scale: float = 2.0
     ar_guidance_scale: float = 7.0
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
     temperature: float | None = None

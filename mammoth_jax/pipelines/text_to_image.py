@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from PIL import Image
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Float
@@ -18,17 +17,14 @@ from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import SOLVERS
 from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.vae.config import Tiling
-from mammoth_jax.ops.patchify import patchify
-from mammoth_jax.pipelines.batching import (
-    PictureRequest,
-    PromptRows,
-    bucket,
-    prompt_rows,
-    token_bucket,
-)
+from mammoth_jax.ops.patchify import patchify, unpatchify
+from mammoth_jax.pipelines.batching import PictureRequest, PromptRows, prompt_rows
+from mammoth_jax.pipelines.buckets import bucket, token_bucket
 from mammoth_jax.pipelines.geometry import picture_size
+from mammoth_jax.pipelines.launch import Progress, launcher
 from mammoth_jax.pipelines.loading import LoadedModel, load_model, random_model
 from mammoth_jax.pipelines.options import NEEDED_PARTS, Picture, TextToImageOptions, parse_options
+from mammoth_jax.pipelines.output import CONVERT, OutputType, TextToImageOutput
 from mammoth_jax.pipelines.programs import (
     develop_program,
     develop_tokens_program,
@@ -37,23 +33,14 @@ from mammoth_jax.pipelines.programs import (
     paint_program,
     read_program,
 )
+from mammoth_jax.pipelines.reference_inputs import prompt_pictures, reference_latents
 from mammoth_jax.processing.special_tokens import IMAGE_END
 from mammoth_jax.sampling.decode import DecodePlan, Requests, VisualVocabulary
 from mammoth_jax.sampling.diffusion import Guidance, OnStep
 from mammoth_jax.sampling.logits import SamplingSettings
 from mammoth_jax.sampling.unified import ConditionPlan
 
-OutputType = Literal["pil", "np", "latent"]
-Progress = Callable[[str, int, int], None]
 StepCallback = Callable[["TextToImagePipeline", int, np.ndarray, dict[str, np.ndarray]], Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class TextToImageOutput:
-    """``images`` in the asked type, in the order prompt 0 image 0, prompt 0 image 1, ..."""
-
-    images: list[Any]
-    pictures: list[Picture]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,10 +104,32 @@ class TextToImagePipeline:
         Raises:
           InputError: a bad size, option or prompt, or a part that the checkpoint lacks.
         """
-        if output_type not in _CONVERT:
-            raise InputError(f"output_type {output_type!r}: expected one of {sorted(_CONVERT)}")
         settings = parse_options(options)
-        requests = self._requests(prompt, height, width, grid, num_images_per_prompt, seed)
+        requests = self.requests(prompt, height, width, grid, num_images_per_prompt, seed)
+        return self.draw(
+            requests,
+            settings,
+            latents,
+            output_type=output_type,
+            batch_size=batch_size,
+            progress=progress,
+            callback_on_step_end=callback_on_step_end,
+        )
+
+    def draw(
+        self,
+        requests: Sequence[PictureRequest],
+        settings: TextToImageOptions,
+        latents: Float[np.ndarray, "b rows cols c"] | None = None,
+        *,
+        output_type: OutputType = "pil",
+        batch_size: int = 16,
+        progress: Progress | None = None,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> TextToImageOutput:
+        """Draws requests, which may have references, a batch at a time; see :meth:`__call__`."""
+        if output_type not in CONVERT:
+            raise InputError(f"output_type {output_type!r}: expected one of {sorted(CONVERT)}")
         if latents is not None and len(latents) != len(requests):
             raise InputError(f"latents for {len(latents)} pictures, but {len(requests)} are asked for")
         pictures: list[Picture] = []
@@ -137,7 +146,7 @@ class TextToImagePipeline:
             )
             if progress is not None:
                 progress("drawing", len(pictures), len(requests))
-        return TextToImageOutput([_CONVERT[output_type](p) for p in pictures], pictures)
+        return TextToImageOutput([CONVERT[output_type](p) for p in pictures], pictures)
 
     def generate(
         self,
@@ -159,15 +168,22 @@ class TextToImagePipeline:
             negative=options.negative_prompt if guides else None,
             guided=options.ar_guidance_scale > 1 and options.mode != "diffusion",
             num_rows=bucket(len(requests)),
+            merge_size=loaded.config.backbone.vision.spatial_merge_size,
         )
+        conditions = self.condition_plan
         with jax.set_mesh(loaded.mesh):
-            launch = _launcher(progress)
-            encode = functools.partial(encode_program, plan=self.decode_plan)
+            launch = launcher(progress)
+            pictures = prompt_pictures(loaded, rows.ids, rows.lengths, rows.references)
+            if pictures is not None and loaded.config.condition.edit_condition == "release":
+                conditions = dataclasses.replace(conditions, second_pass=True)
+                if options.mode == "diffusion":
+                    pictures = None  # nothing is decoded: the pass without pixels is the only one
+            encode = functools.partial(encode_program, plan=self.decode_plan, pictures=pictures)
             prompts = launch("reading prompts", encode, loaded.model.decoder, rows.ids, rows.lengths)
             if options.mode == "diffusion":
                 tokens = None
                 positive, negative = read_program(
-                    prompts, rows.prompt, rows.answer_start, rows.negative, conditions=self.condition_plan
+                    prompts, rows.prompt, rows.answer_start, rows.negative, conditions=conditions
                 )
             else:
                 drawing = launch(
@@ -179,7 +195,7 @@ class TextToImagePipeline:
                     rows.answer_start,
                     rows.negative,
                     plan=self.decode_plan,
-                    conditions=self.condition_plan,
+                    conditions=conditions,
                     max_tokens=token_bucket(max(_num_tokens(r) for r in requests)),
                     guided=options.ar_guidance_scale > 1,
                 )
@@ -264,6 +280,8 @@ class TextToImagePipeline:
             start = np.concatenate([start, np.zeros((num_rows - len(start), *start.shape[1:]), np.float32)])
         else:
             start = np.asarray([_seed32(r.seed) for r in (*requests, *fill)], np.uint32)
+        references = reference_latents(config.dit, [r.references for r in (*requests, *fill)])
+        by_image = references is not None and options.image_guidance_scale > 1
         result = launch(
             "diffusion",
             paint_program,
@@ -276,6 +294,8 @@ class TextToImagePipeline:
             inference_times(options.num_inference_steps, sizes * config.dit.patch_size),
             guided,
             np.full(num_rows, options.guidance_scale, np.float32),
+            np.full(num_rows, options.image_guidance_scale, np.float32) if by_image else None,
+            references,
             num_tokens=int(np.prod(sizes, axis=1).max()),
             solver=SOLVERS[options.solver],
             guidance=guidance,
@@ -299,7 +319,7 @@ class TextToImagePipeline:
                 drawn, grids = np.asarray(drawn), np.asarray(grids)
             else:
                 flat = np.asarray(painted)[rows, : size[0] * size[1]]
-                grids = _unpatchify(flat, size, patch)
+                grids = np.asarray(unpatchify(flat, *size, patch))
                 drawn = [np.zeros((0, 0, 3), np.uint8)] * len(rows)
             for i, row in enumerate(rows):
                 out[row] = Picture(requests[row], drawn[i], codes[row], grids[i])
@@ -330,9 +350,10 @@ class TextToImagePipeline:
             out.append(lines[:, :-1] - self.loaded.settings.visual_start)
         return out
 
-    def _requests(
+    def requests(
         self, prompt: str | Sequence[str], height: Any, width: Any, grid: Any, num_images: int, seed: Any
     ) -> list[PictureRequest]:
+        """One request a picture, ``num_images`` for each prompt; see :meth:`__call__`."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
             raise InputError("no prompt: give at least one")
@@ -362,27 +383,6 @@ class _OnStep:
         self.callback(self.pipeline, int(step), np.asarray(times), {"latents": np.asarray(latents)})
 
 
-_CONVERT: Mapping[str, Callable[[Picture], Any]] = {
-    "pil": lambda picture: Image.fromarray(picture.pixels),
-    "np": lambda picture: picture.pixels,
-    "latent": lambda picture: picture.latents,
-}
-
-
-def _launcher(progress: Progress | None) -> Callable[..., Any]:
-    """Runs a program; with ``progress`` it says when a stage starts and, waiting for it, when it is done."""
-
-    def launch(stage: str, program: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if progress is None:
-            return program(*args, **kwargs)
-        progress(stage, 0, 1)
-        out = jax.block_until_ready(program(*args, **kwargs))
-        progress(stage, 1, 1)
-        return out
-
-    return launch
-
-
 def _one_each(name: str, value: Any, count: int) -> list[Any]:
     values = list(value) if isinstance(value, (list, tuple)) else [value] * count
     if len(values) != count:
@@ -407,9 +407,3 @@ def _groups(keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray
     for row, key in enumerate(keys):
         out.setdefault(key, []).append(row)
     return {key: np.asarray(rows, np.int32) for key, rows in out.items()}
-
-
-def _unpatchify(tokens: np.ndarray, size: tuple[int, int], patch: int) -> np.ndarray:
-    rows, cols = size
-    cells = tokens.reshape(len(tokens), rows, cols, patch, patch, -1)
-    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(tokens), rows * patch, cols * patch, -1)

@@ -118,7 +118,14 @@ def image_tokens_layout(codes: Sequence[Sequence[int]]) -> list[Part]:
 
 def text_to_image_prompt(tokenizer: Tokenizer, prompt: str, grid_rows: int, grid_cols: int) -> PromptIds:
     """The prompt of a picture with ``grid_rows`` by ``grid_cols`` visual tokens."""
-    question = layout_ids(tokenizer, question_layout([prompt]))
+    return drawing_prompt(tokenizer, [prompt], grid_rows, grid_cols)
+
+
+def drawing_prompt(
+    tokenizer: Tokenizer, content: Sequence[Part], grid_rows: int, grid_cols: int
+) -> PromptIds:
+    """The same for a user's turn of any ``content``: reference pictures' blocks, then the instruction."""
+    question = layout_ids(tokenizer, question_layout(content))
     return PromptIds(
         ids=question + answer_opening(tokenizer, grid_rows, grid_cols), answer_start=len(question)
     )

@@ -22,10 +22,9 @@ from mammoth_jax.evals.vectors.generation import (
 )
 from mammoth_jax.models.backbone.multimodal import NO_FEATURE, feature_slots
 from mammoth_jax.models.backbone.vision_qwen3 import Qwen3VLVision
-from mammoth_jax.models.dit.transformer import References
 from mammoth_jax.models.vae.model import VAE
-from mammoth_jax.ops.patchify import patchify
 from mammoth_jax.pipelines.programs import draw_program, encode_program
+from mammoth_jax.pipelines.reference_inputs import pack_references
 from mammoth_jax.processing.image import pixels
 from mammoth_jax.processing.mrope import Qwen3VLBlocks, multimodal_positions, text_positions
 from mammoth_jax.sampling.decode import PromptPictures
@@ -76,21 +75,6 @@ def run_edit(case: Case) -> dict[str, Any]:
             scale if scale > 1 else None,
         )
     return {name: results[name] for name in case.entry["outputs"]}
-
-
-def pack_references(latents: list[list[np.ndarray]], patch: int) -> References:
-    """Reference latents ``[rows, cols, c]`` of each picture as padded patch tokens."""
-    grids = [[(x.shape[0] // patch, x.shape[1] // patch) for x in row] for row in latents]
-    count = max(map(len, grids))
-    longest = max(r * c for row in grids for r, c in row)
-    patches = np.zeros((len(latents), count, longest, patch * patch * latents[0][0].shape[-1]), np.float32)
-    sizes = np.zeros((len(latents), count, 2), np.int32)
-    for i, row in enumerate(latents):
-        for j, x in enumerate(row):
-            flat = np.asarray(patchify(jnp.asarray(x)[None], patch))[0]
-            patches[i, j, : len(flat)] = flat
-            sizes[i, j] = grids[i][j]
-    return References(jnp.asarray(patches), jnp.asarray(sizes))
 
 
 def _with_reference_tokens(ids: np.ndarray, codes: np.ndarray, words: Mapping[str, int]) -> np.ndarray:

@@ -1,0 +1,125 @@
+"""A reference picture in the three forms in which an edit sees it, each of which may be off (paper, table 9)."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from mammoth_jax.core.types import Float, Int
+from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.pipelines.loading import LoadedModel
+from mammoth_jax.pipelines.programs import encode_references_program, tokenize_program
+from mammoth_jax.processing.chat import vision_block
+from mammoth_jax.processing.image import SizeRule, pixels, preprocess, smart_resize, to_rgb
+from mammoth_jax.processing.prompts import Part, image_tokens_layout, placeholder_count
+from mammoth_jax.processing.special_tokens import IMAGE_PAD
+from mammoth_jax.processing.vision import (
+    NANO_IMAGES,
+    QWEN3VL_IMAGES,
+    QWEN25VL_IMAGES,
+    Patches,
+    VisionProcessorConfig,
+    image_patches,
+)
+
+MIN_TOKENS = 4
+"""The least number of visual tokens of a reference; smaller pictures are enlarged, as in the release."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels:
+    """Which forms are used: the vision tower's tokens, MammothTok's tokens, the VAE's latents."""
+
+    vision: bool = True
+    tokens: bool = True
+    latents: bool = True
+
+    def require(self, model: Mammoth) -> None:
+        """Checks that the model has the parts that these forms need.
+
+        Raises:
+          InputError: names the form and the parts that are missing.
+        """
+        if self.vision:
+            model.require("edit with the references in the vision tower (use_vision)", "vision_tower")
+        if self.tokens:
+            parts = ("generation_experts", "mammothtok_encoder", "mammothtok_codebook")
+            model.require("edit with the references' visual tokens (use_tokens)", *parts)
+        if self.latents:
+            model.require("edit with the references' latents (use_latents)", "vae")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+    """A picture as the vision tower's patches, MammothTok's codes and VAE latents; ``None`` where a form is off."""
+
+    patches: Patches | None
+    codes: Int[np.ndarray, "rows cols"] | None
+    latents: Float[np.ndarray, "rows cols c"] | None
+
+    def parts(self, merge_size: int) -> list[Part]:
+        """Its blocks in a prompt: vision placeholders, then visual tokens."""
+        seen = [] if self.patches is None else vision_block(IMAGE_PAD, self.patches.grid.tokens(merge_size))
+        return [*seen, *([] if self.codes is None else image_tokens_layout(self.codes.tolist()))]
+
+    def num_tokens(self, merge_size: int) -> int:
+        """How many ids its blocks have."""
+        seen = 0 if self.patches is None else self.patches.grid.tokens(merge_size) + 2
+        return seen + (0 if self.codes is None else placeholder_count(*self.codes.shape))
+
+
+def read_reference(loaded: LoadedModel, picture: Image.Image, channels: Channels) -> Reference:
+    """Makes the forms that are on; to be called with the model's mesh set.
+
+    Latents are the posterior's mean.  The VAE's picture is never enlarged; the vision tower's and MammothTok's are
+    resized to their own multiples.
+
+    Raises:
+      InputError: one side is far longer than the other, or the model lacks a part.
+    """
+    channels.require(loaded.model)
+    config, model = loaded.config, loaded.model
+    patches = codes = latents = None
+    if channels.vision:
+        patches = image_patches(picture, image_processor(loaded))
+    if channels.tokens:
+        codes = np.asarray(tokenize_program(model.mammothtok, _token_pixels(config, picture)[None]))[0]
+    if channels.latents:
+        shown = preprocess(picture, size_rule(config))[None]
+        latents = np.asarray(encode_references_program(model.vae, shown), np.float32)[0]
+    return Reference(patches, codes, latents)
+
+
+def size_rule(config: MammothConfig, factor: int | None = None) -> SizeRule:
+    """How pictures are made to fit the VAE; sides are multiples of ``factor``, by default what the network needs."""
+    side = config.picture_size
+    return SizeRule(factor=factor or config.pixel_step, max_pixels=side * side, max_side_length=2 * side)
+
+
+def image_processor(loaded: LoadedModel) -> VisionProcessorConfig:
+    """The vision tower's preprocessing: what the model's folder says, over the family's defaults."""
+    tower, family = loaded.config.backbone.vision, loaded.config.backbone.family
+    default = QWEN25VL_IMAGES if family == "qwen2_5_vl" else QWEN3VL_IMAGES
+    if tower.patch_size == NANO_IMAGES.patch_size:
+        default = NANO_IMAGES
+    default = dataclasses.replace(
+        default,
+        patch_size=tower.patch_size,
+        merge_size=tower.spatial_merge_size,
+        temporal_patch_size=tower.temporal_patch_size,
+    )
+    return default if loaded.folder is None else VisionProcessorConfig.from_folder(loaded.folder, default)
+
+
+def _token_pixels(config: MammothConfig, picture: Image.Image) -> Float[np.ndarray, "rows cols 3"]:
+    """The picture resized to whole visual tokens, in [-1, 1]."""
+    patch = config.mammothtok.encoder.patch_size
+    height, width = smart_resize(
+        picture.height,
+        picture.width,
+        factor=patch,
+        min_pixels=MIN_TOKENS * patch**2,
+        max_pixels=config.picture_size**2,
+    )
+    return pixels(to_rgb(picture).resize((width, height), Image.Resampling.BICUBIC))
