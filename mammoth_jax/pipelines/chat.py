@@ -94,6 +94,10 @@ class ChatPipeline:
         """A pipeline over a preset with random weights."""
         return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
 
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes the model as a released-format folder; see :meth:`LoadedModel.save`."""
+        self.loaded.save(folder)
+
     def __call__(
         self,
         question: str | Sequence[str | Sequence[Mapping[str, Any]]],

@@ -57,6 +57,10 @@ class EditPipeline:
         """The pipeline that draws; requests without references are its own."""
         return TextToImagePipeline(self.loaded, self.tiling)
 
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes the model as a released-format folder; see :meth:`LoadedModel.save`."""
+        self.loaded.save(folder)
+
     def __call__(
         self,
         image: Images,

@@ -7,7 +7,9 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from checkpoint_convert.folder import ModelFolder
+from checkpoint_convert.folder import ModelFolder, read_json
+from checkpoint_convert.to_jax import side_files
+from checkpoint_convert.to_torch import save_released
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import initialize
@@ -32,6 +34,19 @@ class LoadedModel:
     def config(self) -> MammothConfig:
         """The model's configuration."""
         return self.model.config
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the weights that run, with the files beside them, as a released-format folder.
+
+        Raises:
+          InputError: the folder exists or cannot be written, or the model is random (``init`` writes those).
+        """
+        if self.folder is None:
+            raise InputError(
+                "a random model has no tokenizer files to save; write a folder with: mammoth-jax init"
+            )
+        config = read_json(self.folder / "config.json")
+        save_released(self.model, self.config, folder, side_files(self.folder), config)
 
 
 def load_model(

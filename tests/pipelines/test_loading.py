@@ -1,0 +1,39 @@
+"""A saved pipeline is the folder that it was loaded from, bit for bit; random ones say how to be written."""
+
+import pytest
+from safetensors.numpy import load_file
+
+from checkpoint_convert.init_checkpoint import init_checkpoint
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
+from tests.tiny_model import tiny_config, tiny_pipeline
+
+
+def tensors(folder) -> dict:
+    return {name: x for file in sorted(folder.glob("*.safetensors")) for name, x in load_file(file).items()}
+
+
+def test_a_saved_pipeline_is_the_folder_it_came_from(tmp_path):
+    init_checkpoint(tiny_config(), tmp_path / "released", seed=3)
+    TextToImagePipeline.from_pretrained(tmp_path / "released").save_pretrained(tmp_path / "saved")
+    before, after = tensors(tmp_path / "released"), tensors(tmp_path / "saved")
+    assert before.keys() == after.keys() and all((before[n] == after[n]).all() for n in before)
+    for name in (
+        "config.json",
+        "mammothu.tiktoken",
+        "t2i_generation_config.json",
+        "preprocessor_config.json",
+    ):
+        assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "released" / name).read_bytes()
+
+
+def test_a_checkpoint_without_a_tokenizer_file_is_refused_by_name(tmp_path):
+    init_checkpoint(tiny_config(), tmp_path / "released", seed=3)
+    (tmp_path / "released" / "mammothu_vision_tokens.txt").unlink()
+    with pytest.raises(InputError, match=r"mammothu_vision_tokens\.txt is missing"):
+        TextToImagePipeline.from_pretrained(tmp_path / "released")
+
+
+def test_a_random_model_says_how_to_write_a_folder(tmp_path):
+    with pytest.raises(InputError, match="mammoth-jax init"):
+        tiny_pipeline().save_pretrained(tmp_path / "saved")
