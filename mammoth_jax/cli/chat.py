@@ -84,13 +84,15 @@ def load_session(args: argparse.Namespace) -> "ChatSession":
     """A conversation with the model that the options name, on their mesh."""
     from mammoth_jax.core.mesh import make_mesh, parse_mesh, single_device_mesh
     from mammoth_jax.core.precision import parse_dtype
-    from mammoth_jax.pipelines.chat import ChatPipeline
+    from mammoth_jax.pipelines.chat import NEEDED_PARTS, ChatPipeline
     from mammoth_jax.pipelines.chat_session import ChatSession
 
     mesh = single_device_mesh() if args.mesh is None else make_mesh(parse_mesh(args.mesh))
     dtype = parse_dtype(args.dtype)
     if args.model is not None:
-        return ChatSession(ChatPipeline.from_pretrained(args.model, dtype=dtype, mesh=mesh))
+        return ChatSession(
+            ChatPipeline.from_pretrained(args.model, dtype=dtype, mesh=mesh, parts=NEEDED_PARTS)
+        )
     return ChatSession(ChatPipeline.from_preset(args.preset or DEFAULT_PRESET, dtype=dtype, mesh=mesh))
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.pipelines.batching import bucket
 from mammoth_jax.pipelines.chat_inputs import ChatFormat, Dialogue, Picture, dialogue, text_inputs
-from mammoth_jax.pipelines.loading import LoadedModel, load_model, random_model
+from mammoth_jax.pipelines.loading import Pipeline
 from mammoth_jax.processing.chat import media_first
 from mammoth_jax.processing.special_tokens import END_OF_TEXT, IM_END
 from mammoth_jax.sampling.logits import SamplingSettings
@@ -74,29 +73,10 @@ class ChatOutput:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ChatPipeline:
+class ChatPipeline(Pipeline):
     """Answers questions with a loaded model; a conversation with its answers is at most ``context_length`` ids."""
 
-    loaded: LoadedModel
     context_length: int = CONTEXT_LENGTH
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: Path | str, *, dtype: Any = None, mesh: Mesh | None = None
-    ) -> "ChatPipeline":
-        """A pipeline over a released-format or converted folder."""
-        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=NEEDED_PARTS))
-
-    @classmethod
-    def from_preset(
-        cls, name: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None
-    ) -> "ChatPipeline":
-        """A pipeline over a preset with random weights."""
-        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes the model as a released-format folder; see :meth:`LoadedModel.save`."""
-        self.loaded.save(folder)
 
     def __call__(
         self,

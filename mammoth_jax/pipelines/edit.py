@@ -3,12 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from PIL import Image
 
 from mammoth_jax.core.errors import InputError
@@ -16,7 +14,7 @@ from mammoth_jax.core.types import Float
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.pipelines.launch import Progress
-from mammoth_jax.pipelines.loading import LoadedModel, load_model, random_model
+from mammoth_jax.pipelines.loading import Pipeline
 from mammoth_jax.pipelines.options import NEEDED_PARTS, parse_options
 from mammoth_jax.pipelines.output import OutputType, TextToImageOutput
 from mammoth_jax.pipelines.references import Channels, read_reference, size_rule
@@ -27,39 +25,15 @@ SizeFrom = Literal["first", "last"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EditPipeline:
+class EditPipeline(Pipeline):
     """Draws pictures from reference pictures and instructions with a loaded model."""
 
-    loaded: LoadedModel
     tiling: Tiling = Tiling()
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: Path | str,
-        *,
-        dtype: Any = None,
-        mesh: Mesh | None = None,
-        parts: Sequence[str] | None = None,
-    ) -> "EditPipeline":
-        """A pipeline over a released-format or converted folder."""
-        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=parts))
-
-    @classmethod
-    def from_preset(
-        cls, name: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None
-    ) -> "EditPipeline":
-        """A pipeline over a preset with random weights."""
-        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
 
     @property
     def drawing(self) -> TextToImagePipeline:
         """The pipeline that draws; requests without references are its own."""
         return TextToImagePipeline(self.loaded, self.tiling)
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes the model as a released-format folder; see :meth:`LoadedModel.save`."""
-        self.loaded.save(folder)
 
     def __call__(
         self,

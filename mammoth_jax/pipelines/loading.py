@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from jax.sharding import Mesh
 
@@ -39,11 +39,17 @@ class LoadedModel:
         """Writes the weights that run, with the files beside them, as a released-format folder.
 
         Raises:
-          InputError: the folder exists or cannot be written, or the model is random (``init`` writes those).
+          InputError: the folder exists or cannot be written, the model is random (``init`` writes those), or only some
+            of its parts were loaded: what was left out would be lost.
         """
         if self.folder is None:
             raise InputError(
                 "a random model has no tokenizer files to save; write a folder with: mammoth-jax init"
+            )
+        left_out = ModelFolder.open(self.folder).model.parts - self.model.parts
+        if left_out:
+            raise InputError(
+                f"{', '.join(sorted(left_out))} of {self.folder} were not loaded; load all parts to save"
             )
         config = read_json(self.folder / "config.json")
         save_released(self.model, self.config, folder, side_files(self.folder), config)
@@ -99,3 +105,31 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
         do_sample=True,
     )
     return LoadedModel(model, mesh, tokenizer, settings, None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pipeline:
+    """What every pipeline is: a loaded model, read from a folder or made at random, and saved again."""
+
+    loaded: LoadedModel
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: Path | str,
+        *,
+        dtype: Any = None,
+        mesh: Mesh | None = None,
+        parts: Collection[str] | None = None,
+    ) -> Self:
+        """A pipeline over a released-format or converted folder; ``parts`` limits what is loaded."""
+        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=parts))
+
+    @classmethod
+    def from_preset(cls, name: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None) -> Self:
+        """A pipeline over a preset with random weights."""
+        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes the model as a released-format folder; see :meth:`LoadedModel.save`."""
+        self.loaded.save(folder)

@@ -3,12 +3,10 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Float
@@ -22,7 +20,7 @@ from mammoth_jax.pipelines.batching import PictureRequest, PromptRows, prompt_ro
 from mammoth_jax.pipelines.buckets import bucket, token_bucket
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.launch import Progress, launcher
-from mammoth_jax.pipelines.loading import LoadedModel, load_model, random_model
+from mammoth_jax.pipelines.loading import Pipeline
 from mammoth_jax.pipelines.options import NEEDED_PARTS, Picture, TextToImageOptions, parse_options
 from mammoth_jax.pipelines.output import CONVERT, OutputType, TextToImageOutput
 from mammoth_jax.pipelines.programs import (
@@ -44,34 +42,10 @@ StepCallback = Callable[["TextToImagePipeline", int, np.ndarray, dict[str, np.nd
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TextToImagePipeline:
+class TextToImagePipeline(Pipeline):
     """Draws pictures from prompts with a loaded model."""
 
-    loaded: LoadedModel
     tiling: Tiling = Tiling()
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: Path | str,
-        *,
-        dtype: Any = None,
-        mesh: Mesh | None = None,
-        parts: Sequence[str] | None = None,
-    ) -> "TextToImagePipeline":
-        """A pipeline over a released-format or converted folder."""
-        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=parts))
-
-    @classmethod
-    def from_preset(
-        cls, name: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None
-    ) -> "TextToImagePipeline":
-        """A pipeline over a preset with random weights."""
-        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes the model as a released-format folder; see :meth:`LoadedModel.save`."""
-        self.loaded.save(folder)
 
     def __call__(
         self,

@@ -37,3 +37,11 @@ def test_a_checkpoint_without_a_tokenizer_file_is_refused_by_name(tmp_path):
 def test_a_random_model_says_how_to_write_a_folder(tmp_path):
     with pytest.raises(InputError, match="mammoth-jax init"):
         tiny_pipeline().save_pretrained(tmp_path / "saved")
+
+
+def test_a_model_loaded_in_part_is_not_saved_as_if_it_were_whole(tmp_path):
+    init_checkpoint(tiny_config(), tmp_path / "released", seed=3)
+    part = TextToImagePipeline.from_pretrained(tmp_path / "released", parts=("text_decoder", "vae"))
+    with pytest.raises(InputError, match=r"dit.* were not loaded"):
+        part.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
