@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -13,6 +12,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.multimodal import feature_slots
 from mammoth_jax.pipelines.batching import bucket
 from mammoth_jax.pipelines.loading import LoadedModel
+from mammoth_jax.pipelines.programs import see_program
 from mammoth_jax.processing.chat import (
     QWEN3VL_CHAT,
     QWEN25VL_CHAT,
@@ -47,8 +47,6 @@ Picture = Image.Image | Path | str | bytes
 
 SMALLEST_PROMPT = 32
 SMALLEST_PATCHES = 64
-
-see_program = jax.jit(lambda tower, inputs: tower(inputs))
 
 
 @dataclasses.dataclass(frozen=True)
