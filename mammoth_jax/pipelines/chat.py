@@ -1,6 +1,7 @@
 """Chat: questions about pictures, videos or nothing but words, answered in batches."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.pipelines.batching import bucket
 from mammoth_jax.pipelines.chat_inputs import ChatFormat, Dialogue, Picture, dialogue, text_inputs
-from mammoth_jax.pipelines.loading import Pipeline
+from mammoth_jax.pipelines.loading import LoadedModel, Pipeline
 from mammoth_jax.processing.chat import media_first
 from mammoth_jax.processing.special_tokens import END_OF_TEXT, IM_END
 from mammoth_jax.sampling.logits import SamplingSettings
@@ -27,39 +28,67 @@ write_program = jax.jit(write_answers, static_argnames=("max_tokens", "plan"))
 
 @dataclasses.dataclass(frozen=True)
 class ChatOptions:
-    """How to answer: temperature 0 takes the best token, top-k 0 and top-p 1 are off."""
+    """How to answer: temperature 0 takes the best token; top-k 0, top-p 1 and repetition penalty 1 are off.
 
-    max_new_tokens: int = 512
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
+    ``None`` takes the checkpoint's setting (``und_generation_config.json``), for the temperature 0 unless the
+    checkpoint samples.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens {self.max_new_tokens}: at least 1 is needed")
-        if self.temperature < 0:
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
             raise InputError(f"temperature {self.temperature}: expected 0 (greedy) or more")
-        if self.top_k < 0:
+        if self.top_k is not None and self.top_k < 0:
             raise InputError(f"top_k {self.top_k}: expected 0 (off) or more")
-        if not 0 < self.top_p <= 1:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise InputError(f"top_p {self.top_p}: expected more than 0 and at most 1")
+        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
+            raise InputError(f"repetition_penalty {self.repetition_penalty}: expected more than 0 (1 is off)")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed}: expected 0 to {2**32 - 1}")
 
+    def resolved(self, loaded: LoadedModel) -> "ChatOptions":
+        """With the checkpoint's settings where nothing is said."""
+        settings = loaded.text_settings
+        checkpoint = {
+            "max_new_tokens": settings.max_new_tokens,
+            "temperature": settings.temperature if settings.do_sample else 0.0,
+            "top_k": settings.top_k or 0,
+            "top_p": settings.top_p,
+            "repetition_penalty": settings.repetition_penalty,
+        }
+        return dataclasses.replace(
+            self, **{name: value for name, value in checkpoint.items() if getattr(self, name) is None}
+        )
+
+    @property
+    def budget(self) -> int:
+        """Most tokens of an answer, of resolved options."""
+        assert self.max_new_tokens is not None
+        return self.max_new_tokens
+
     def requests(self, count: int, num_rows: int) -> TextRequests:
-        """For ``count`` questions, each with a seed of its own, and empty rows after them."""
+        """For ``count`` questions, each with a seed of its own, and empty rows after them; of resolved options."""
+        assert None not in dataclasses.astuple(self), "options must be resolved with a model first"
         n = num_rows
         asked = np.arange(n) < count
         return TextRequests(
             seed=((self.seed + np.arange(n)) % 2**32).astype(np.uint32),
-            max_tokens=np.where(asked, self.max_new_tokens, 0).astype(np.int32),
+            max_tokens=np.where(asked, self.budget, 0).astype(np.int32),
             settings=SamplingSettings(
                 guidance=np.ones(n, np.float32),
                 temperature=np.full(n, self.temperature, np.float32),
                 top_k=np.full(n, self.top_k, np.int32),
                 top_p=np.full(n, self.top_p, np.float32),
-                repetition_penalty=np.ones(n, np.float32),
+                repetition_penalty=np.full(n, self.repetition_penalty, np.float32),
             ),
         )
 
@@ -97,11 +126,11 @@ class ChatPipeline(Pipeline):
         Raises:
           InputError: bad options, pictures or messages, a conversation longer than the cache, a missing part.
         """
-        settings = chat_options(options)
+        settings = chat_options(options).resolved(self.loaded)
         rows = self._dialogues([question] if isinstance(question, str) else list(question), images, videos)
         self.loaded.model.require("chat", "text_decoder")
         longest = max(len(row.conversation.ids) for row in rows)
-        capacity = self.capacity(longest, settings.max_new_tokens)
+        capacity = self.capacity(longest, settings.budget)
         num_rows = bucket(len(rows))
         with jax.set_mesh(self.loaded.mesh):
             inputs = text_inputs(self.loaded, rows, [0] * len(rows), [0] * len(rows), num_rows)
@@ -110,7 +139,7 @@ class ChatPipeline(Pipeline):
                 decoder,
                 read_program(decoder, inputs, capacity=max(capacity, inputs.ids.shape[1])),
                 settings.requests(len(rows), num_rows),
-                max_tokens=bucket(settings.max_new_tokens),
+                max_tokens=bucket(settings.budget),
                 plan=self.plan,
             )
             ids = written_ids(state)[: len(rows)]
@@ -119,8 +148,7 @@ class ChatPipeline(Pipeline):
     @property
     def plan(self) -> TextPlan:
         """What the writing programs are compiled for."""
-        stops = tuple(self.loaded.tokenizer.id_of(name) for name in (IM_END, END_OF_TEXT))
-        return TextPlan(stops, self.loaded.config.backbone.vision_ids)
+        return TextPlan(stop_ids(self.loaded), self.loaded.config.backbone.vision_ids)
 
     def capacity(self, num_ids: int, max_new_tokens: int) -> int:
         """Slots a row for a conversation and its next answer, a power of two.
@@ -159,6 +187,12 @@ class ChatPipeline(Pipeline):
             if rows[-1].conversation.opening is None:
                 raise InputError("chat: messages without a question at their end; end with a user's message")
         return rows
+
+
+def stop_ids(loaded: LoadedModel) -> tuple[int, ...]:
+    """Ids that end an answer: the end of a turn, of a text, and those of the checkpoint's settings."""
+    ends = (loaded.tokenizer.id_of(name) for name in (IM_END, END_OF_TEXT))
+    return tuple(dict.fromkeys((*ends, *loaded.text_settings.stop_ids)))
 
 
 def chat_options(values: Mapping[str, Any]) -> ChatOptions:

@@ -51,7 +51,7 @@ class ChatSession:
         Raises:
           InputError: as for :meth:`ChatPipeline.__call__`; the conversation then stays as it was.
         """
-        settings = chat_options(options)
+        settings = chat_options(options).resolved(self.pipeline.loaded)
         asked, prompt = self._read_question(question, images, videos, settings)
         position = int(prompt.cache.position[0])
         with jax.set_mesh(self.pipeline.loaded.mesh):
@@ -59,7 +59,7 @@ class ChatSession:
                 self.pipeline.loaded.model.decoder,
                 prompt,
                 settings.requests(1, 1),
-                max_tokens=bucket(settings.max_new_tokens),
+                max_tokens=bucket(settings.budget),
                 plan=self.pipeline.plan,
             )
         (ids,) = written_ids(state)
@@ -76,7 +76,8 @@ class ChatSession:
         Raises:
           InputError: as for :meth:`ask`, when the first piece is asked for.
         """
-        settings, plan, loaded = chat_options(options), self.pipeline.plan, self.pipeline.loaded
+        plan, loaded = self.pipeline.plan, self.pipeline.loaded
+        settings = chat_options(options).resolved(loaded)
         asked, prompt = self._read_question(question, images, videos, settings)
         position = int(prompt.cache.position[0])
         pieces, ids = TextPieces(loaded.tokenizer), []
@@ -85,9 +86,9 @@ class ChatSession:
             with jax.set_mesh(loaded.mesh):
                 return step_program(loaded.model.decoder, state, plan=plan)
 
-        state, coming = launch(start(prompt, settings.requests(1, 1), bucket(settings.max_new_tokens)))
+        state, coming = launch(start(prompt, settings.requests(1, 1), bucket(settings.budget)))
         try:
-            for _ in range(settings.max_new_tokens):
+            for _ in range(settings.budget):
                 drawn = coming
                 state, coming = launch(state)
                 token = int(np.asarray(drawn)[0])
@@ -116,7 +117,7 @@ class ChatSession:
         content = media_first(question, len(images), len(videos))
         asked = self.dialogue.ask(content, images, videos)
         cached = len(self.dialogue.conversation.ids)
-        capacity = self.pipeline.capacity(len(asked.conversation.ids), settings.max_new_tokens)
+        capacity = self.pipeline.capacity(len(asked.conversation.ids), settings.budget)
         decoder = loaded.model.decoder
         with jax.set_mesh(loaded.mesh):
             if self.read is None:
@@ -126,7 +127,7 @@ class ChatSession:
                 before = self.read
                 inputs = text_inputs(loaded, [asked], [cached], [int(before.cache.position[0])], 1)
                 if capacity > before.cache.capacity:
-                    before = ReadPrompts(grow_program(before.cache, capacity=capacity), before.logits)
+                    before = dataclasses.replace(before, cache=grow_program(before.cache, capacity=capacity))
                 prompt = read_more_program(decoder, before, inputs)
         self.num_read.append(int(inputs.lengths[0]))
         return asked, prompt
@@ -141,4 +142,4 @@ class ChatSession:
             length=jnp.full((1,), held, state.cache.length.dtype),
             position=jnp.full((1,), position + held - before, state.cache.position.dtype),
         )
-        self.read = ReadPrompts(cache, state.logits)
+        self.read = ReadPrompts(cache, state.hidden, state.seen)

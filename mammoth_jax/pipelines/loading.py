@@ -17,18 +17,29 @@ from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.processing.generation_config import GenerationSettings
 from mammoth_jax.processing.special_tokens import byte_ranks, vision_token_lines
+from mammoth_jax.processing.text_generation_config import TextGenerationSettings
 from mammoth_jax.processing.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run; ``folder`` is where its files are, ``None`` for random weights."""
+    """A model ready to run.
+
+    Attributes:
+        model: weights on the mesh.
+        mesh: devices.
+        tokenizer: the model's.
+        settings: how visual tokens are drawn.
+        folder: where its files are, ``None`` for random weights.
+        text_settings: how answers are written.
+    """
 
     model: Mammoth
     mesh: Mesh
     tokenizer: Tokenizer
     settings: GenerationSettings
     folder: Path | None
+    text_settings: TextGenerationSettings = TextGenerationSettings()
 
     @property
     def config(self) -> MammothConfig:
@@ -72,8 +83,10 @@ def load_model(
     tokenizer = Tokenizer.from_folder(
         path, family=model.config.backbone.tokenizer_family, gen_vocab_start=decoder.gen_vocab_start_index
     )
-    settings = GenerationSettings.from_folder(path, decoder.gen_vocab_start_index + decoder.gen_vocab_size)
-    return LoadedModel(model, mesh, tokenizer, settings, path)
+    last = decoder.gen_vocab_start_index + decoder.gen_vocab_size
+    settings = GenerationSettings.from_folder(path, last)
+    text_settings = TextGenerationSettings.from_folder(path, max(last, decoder.vocab_size))
+    return LoadedModel(model, mesh, tokenizer, settings, path, text_settings)
 
 
 def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None) -> LoadedModel:

@@ -9,11 +9,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.rng import named_key
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Bool, Float, Int
 from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.backbone.extend import extend, last_states
 from mammoth_jax.models.backbone.multimodal import place_features
@@ -26,10 +29,22 @@ NO_TOKEN = -1
 
 @dataclasses.dataclass(frozen=True)
 class TextPlan:
-    """What a program is compiled for besides shapes: ids that end an answer, and ids that are never written."""
+    """What a program is compiled for besides shapes.
+
+    Attributes:
+        stop_ids: ids that end an answer.
+        forbidden_ids: ids that are never written.
+        generation_ids: generation tokens that may be written beside the text tokens.
+    """
 
     stop_ids: tuple[int, ...]
     forbidden_ids: tuple[int, ...] = ()
+    generation_ids: tuple[int, ...] = ()
+
+    @property
+    def text_only(self) -> bool:
+        """Whether all tokens that are fed back are text."""
+        return set(self.generation_ids) <= set(self.stop_ids)
 
 
 @jax.tree_util.register_dataclass
@@ -57,10 +72,11 @@ class TextRequests:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ReadPrompts:
-    """Rows that have been read: their cache, and the scores of what comes next."""
+    """Rows that have been read: their cache, the state that the heads score next, and which ids have occurred."""
 
     cache: KVCache
-    logits: Float[Array, "b c"]
+    hidden: Float[Array, "b d"]
+    seen: Bool[Array, "b i"]  # over all ids, text and generation; what the repetition penalty counts
 
 
 @jax.tree_util.register_dataclass
@@ -69,7 +85,8 @@ class TextState:
     """Everything that writing carries from step to step."""
 
     cache: KVCache
-    logits: Float[Array, "b c"]  # of the next token, before any processing
+    hidden: Float[Array, "b d"]  # of the last token, final-normed
+    seen: Bool[Array, "b i"]
     requests: TextRequests
     tokens: Int[Array, "b n"]  # ids so far, a stop token at the end included
     count: Int[Array, " b"]  # how many
@@ -83,7 +100,7 @@ class TextState:
     @property
     def read(self) -> ReadPrompts:
         """What a later turn goes on from."""
-        return ReadPrompts(self.cache, self.logits)
+        return ReadPrompts(self.cache, self.hidden, self.seen)
 
 
 def read(decoder: Decoder, inputs: TextInputs, capacity: int) -> ReadPrompts:
@@ -102,7 +119,8 @@ def read(decoder: Decoder, inputs: TextInputs, capacity: int) -> ReadPrompts:
     following = jnp.max(jnp.where(valid[None], inputs.positions, -1), axis=(0, 2)) + 1
     cache = KVCache(out.keys, out.values, jnp.zeros_like(inputs.lengths), inputs.lengths, following)
     cache = grow(cache, capacity)
-    return ReadPrompts(cache, decoder.logits(last_states(out.hidden, inputs.lengths), "text"))
+    seen = _mark(jnp.zeros((len(inputs.ids), num_ids(decoder.config)), bool), inputs)
+    return ReadPrompts(cache, last_states(out.hidden, inputs.lengths), seen)
 
 
 def read_more(decoder: Decoder, before: ReadPrompts, inputs: TextInputs) -> ReadPrompts:
@@ -117,8 +135,9 @@ def read_more(decoder: Decoder, before: ReadPrompts, inputs: TextInputs) -> Read
         embeddings=embeddings,
         deepstack=deepstack,
     )
-    logits = decoder.logits(last_states(hidden, inputs.lengths), "text")
-    return ReadPrompts(cache, jnp.where((inputs.lengths > 0)[:, None], logits, before.logits))
+    last = last_states(hidden, inputs.lengths)
+    kept = jnp.where((inputs.lengths > 0)[:, None], last, before.hidden)
+    return ReadPrompts(cache, kept, _mark(before.seen, inputs))
 
 
 def grow(cache: KVCache, capacity: int) -> KVCache:
@@ -133,10 +152,11 @@ def grow(cache: KVCache, capacity: int) -> KVCache:
 
 def start(prompts: ReadPrompts, requests: TextRequests, max_tokens: int) -> TextState:
     """The state before the first token; ``max_tokens`` is the most that any row may ask for."""
-    b = prompts.logits.shape[0]
+    b = prompts.hidden.shape[0]
     return TextState(
         cache=prompts.cache,
-        logits=prompts.logits,
+        hidden=prompts.hidden,
+        seen=prompts.seen,
         requests=requests,
         tokens=jnp.full((b, max_tokens), NO_TOKEN, jnp.int32),
         count=jnp.zeros((b,), jnp.int32),
@@ -150,16 +170,19 @@ def step(decoder: Decoder, state: TextState, plan: TextPlan) -> tuple[TextState,
     Also returns the drawn ids, :data:`NO_TOKEN` in rows that were done: the one small array that streaming reads.
     """
     active = state.active
-    ids = _next_ids(state, plan)
+    ids = _next_ids(decoder, state, plan)
     stops = jnp.isin(ids, jnp.asarray(plan.stop_ids, jnp.int32))
     feeds = active & ~stops
-    hidden, _, cache = decoder.step(ids, state.cache, expert=TEXT_EXPERT, write=feeds)
+    expert = TEXT_EXPERT if plan.text_only else None
+    hidden, _, cache = decoder.step(ids, state.cache, expert=expert, write=feeds)
+    rows = jnp.arange(len(ids))
     slot = jnp.where(active, state.count, state.tokens.shape[1])
     following = TextState(
         cache=cache,
-        logits=jnp.where(feeds[:, None], decoder.logits(hidden, "text"), state.logits),
+        hidden=jnp.where(feeds[:, None], hidden, state.hidden),
+        seen=state.seen.at[rows, ids].max(feeds),
         requests=state.requests,
-        tokens=state.tokens.at[jnp.arange(len(ids)), slot].set(ids, mode="drop"),
+        tokens=state.tokens.at[rows, slot].set(ids, mode="drop"),
         count=state.count + active,
         finished=state.finished | (active & stops),
     )
@@ -189,15 +212,53 @@ def write_answers(
     return write_chunk(decoder, start(prompts, requests, max_tokens), max_tokens, plan)
 
 
-def _next_ids(state: TextState, plan: TextPlan) -> Int[Array, " b"]:
-    settings = state.requests.settings
-    columns = jnp.arange(state.logits.shape[1])
-    allowed = ~jnp.isin(columns, jnp.asarray(plan.forbidden_ids, jnp.int32))
-    scores = process(state.logits, settings, jnp.zeros_like(state.logits, bool), allowed, min_tokens=1)
+def scores(decoder: Decoder, hidden: Float[Array, "b d"], plan: TextPlan) -> Float[Array, "b c"]:
+    """Raw scores of what may come next, float32: the text ids in order, then the plan's generation ids.
+
+    Of the generation head nothing but those columns is evaluated.
+
+    Raises:
+      InputError: a generation id that the model does not have.
+    """
+    text = decoder.logits(hidden, "text")
+    if not plan.generation_ids:
+        return text
+    first, count = decoder.config.gen_vocab_start_index, decoder.config.gen_vocab_size
+    bad = [i for i in plan.generation_ids if not first <= i < first + count]
+    if bad or decoder.gen_head is None:
+        raise InputError(
+            f"generation ids {bad or plan.generation_ids}: this model has {count} from {first} on"
+        )
+    kernel = jnp.take(decoder.gen_head.kernel[...], np.asarray(plan.generation_ids) - first, axis=1)
+    columns = jnp.dot(hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return jnp.concatenate([text, columns], axis=-1)
+
+
+def num_ids(config: DecoderConfig) -> int:
+    """Ids of both vocabularies: the width of a mask of ids that have occurred."""
+    return max(config.vocab_size, config.gen_vocab_start_index + config.gen_vocab_size)
+
+
+def _next_ids(decoder: Decoder, state: TextState, plan: TextPlan) -> Int[Array, " b"]:
+    settings, extra = state.requests.settings, jnp.asarray(plan.generation_ids, jnp.int32)
+    raw = scores(decoder, state.hidden, plan)
+    num_text = raw.shape[1] - len(extra)
+    ids = jnp.concatenate([jnp.arange(num_text, dtype=jnp.int32), extra])
+    seen = jnp.concatenate([state.seen[:, :num_text], state.seen[:, extra]], axis=1)
+    allowed = ~jnp.isin(ids, jnp.asarray(plan.forbidden_ids, jnp.int32))
+    processed = process(raw, settings, seen, allowed, min_tokens=1)
     keys = jax.vmap(lambda seed, at: named_key(jax.random.key(seed), "text token", at))(
         state.requests.seed, state.count
     )
-    return choose(scores, settings.temperature, keys).astype(jnp.int32)
+    return ids[choose(processed, settings.temperature, keys)]
+
+
+def _mark(seen: Bool[Array, "b i"], inputs: TextInputs) -> Bool[Array, "b i"]:
+    """With the ids of the inputs, vision placeholders included, as transformers' penalty counts them."""
+    rows, length = inputs.ids.shape
+    valid = jnp.arange(length)[None] < inputs.lengths[:, None]
+    ids = jnp.where(valid, inputs.ids, seen.shape[1])
+    return constrain(seen.at[jnp.arange(rows)[:, None], ids].set(True, mode="drop"), "batch", None)
 
 
 def _placed(
