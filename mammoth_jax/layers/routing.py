@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 
 from mammoth_jax.core.types import Array, Float, Int
+from mammoth_jax.layers.mlp import SwiGLU
+from mammoth_jax.ops.routed_ffn import ExpertKernels, routed_ffn
 
 Expert = int | Int[Array, "..."]
 """Which expert a token uses: an array, or one number when the whole batch uses the same expert.
@@ -30,3 +32,15 @@ def route(
         chosen = (expert == number).reshape(expert.shape + (1,) * (out.ndim - expert.ndim))
         out = jnp.where(chosen, apply(x), out)
     return out
+
+
+def route_ffn(
+    experts: Sequence[SwiGLU], x: Float[Array, "b s d"], expert: int | Int[Array, "b s"]
+) -> Float[Array, "b s d"]:
+    """:func:`route` for feed-forward layers without biases: tokens of several experts go through
+    :func:`mammoth_jax.ops.routed_ffn.routed_ffn`, which evaluates no expert in vain where that pays.
+    """
+    if isinstance(expert, int):
+        return experts[expert](x)
+    kernels = [ExpertKernels(e.gate.kernel[...], e.up.kernel[...], e.down.kernel[...]) for e in experts]
+    return routed_ffn(x, kernels, expert)

@@ -9,7 +9,7 @@ from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.norm import RMSNorm
-from mammoth_jax.layers.routing import Expert, route
+from mammoth_jax.layers.routing import Expert, route, route_ffn
 from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.ops.attention import attention
 from mammoth_jax.ops.rope import rotate_half
@@ -102,5 +102,5 @@ class DecoderLayer(nnx.Module):
 
     def feed_forward(self, x: Float[Array, "b s d"], context: SequenceContext) -> Float[Array, "b s d"]:
         """The second half of the layer."""
-        y = route(list(self.ffn), self.ffn_norm(x), context.expert if len(self.ffn) > 1 else 0)
+        y = route_ffn(list(self.ffn), self.ffn_norm(x), context.expert if len(self.ffn) > 1 else 0)
         return constrain(x + y, "batch", "length", None)

@@ -1,0 +1,91 @@
+"""Routing on each device's own tokens: what the implementations that move tokens have in common.
+
+Tokens are never sent to another device.  Each device orders those that it has and applies its slice of every expert's
+width; the sum over the slices is one ``psum``.  Weights that are sharded over the batch's axes are gathered on entry.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.types import Array, Float, Int
+from mammoth_jax.ops.routed_ffn.experts import ExpertKernels
+
+HardRouting = Callable[
+    [Float[Array, "b s d"], Sequence[ExpertKernels], Int[Array, "b s"]], Float[Array, "b s d"]
+]
+"""Applies to each token its one expert; sees no mesh."""
+
+
+def route_per_device(
+    hard: HardRouting,
+    x: Float[Array, "b s d"],
+    experts: Sequence[ExpertKernels],
+    expert: Int[Array, "b s k"],
+    weights: Float[Array, "b s k"] | None,
+) -> Float[Array, "b s d"]:
+    """Runs ``hard`` on the tokens of each device, a token with ``k`` experts as ``k`` tokens."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or mesh.are_all_axes_manual:
+        return _combine(hard, x, experts, expert, weights)
+    sizes = dict(mesh.shape)
+    tokens, width = (
+        DEFAULT_RULES.spec(axes, shape, sizes, move=False)
+        for axes, shape in ((("batch", "length", None), x.shape), ((None, "mlp"), experts[0].gate.shape))
+    )
+    summed = width[1]
+
+    def local(
+        x: Array, kernels: list[tuple[Array, Array, Array]], expert: Array, weights: Array | None
+    ) -> Array:
+        out = _combine(hard, x, [ExpertKernels(*each) for each in kernels], expert, weights)
+        return out if summed is None else jax.lax.psum(out, summed)
+
+    return jax.shard_map(
+        local,
+        in_specs=(tokens, [(width, width, PartitionSpec(summed, None))] * len(experts), tokens, tokens),
+        out_specs=tokens,
+        check_vma=False,  # Pallas kernels do not say over which axes their results vary
+    )(x, [(e.gate, e.up, e.down) for e in experts], expert, weights)
+
+
+def _combine(
+    hard: HardRouting,
+    x: Float[Array, "b s d"],
+    experts: Sequence[ExpertKernels],
+    expert: Int[Array, "b s k"],
+    weights: Float[Array, "b s k"] | None,
+) -> Float[Array, "b s d"]:
+    b, s, k = expert.shape
+    y = hard(x if k == 1 else jnp.repeat(x, k, axis=1), experts, expert.reshape(b, s * k))
+    if weights is None:
+        return y
+    parts = y.reshape(b, s, k, -1).astype(jnp.float32) * weights[..., None].astype(jnp.float32)
+    return jnp.sum(parts, axis=2).astype(x.dtype)
+
+
+@jax.custom_vjp
+def take_rows(
+    x: Float[Array, "b n d"], index: Int[Array, "b m"], inverse: Int[Array, "b n"]
+) -> Float[Array, "b m d"]:
+    """Rows ``index`` of ``x`` where row ``i`` of ``x`` goes to ``inverse[i]`` and nowhere else that counts.
+
+    The gradient is then a gather too, in place of a scatter; rows of the result that no row of ``x`` calls its own
+    must be masked by the caller.
+    """
+    return jnp.take_along_axis(x, index[..., None], axis=1)
+
+
+def _take_rows_forward(x: Array, index: Array, inverse: Array) -> tuple[Array, tuple[Array, Array]]:
+    return take_rows(x, index, inverse), (index, inverse)
+
+
+def _take_rows_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, None, None]:
+    index, inverse = residuals
+    return take_rows(gradient, inverse, index), None, None
+
+
+take_rows.defvjp(_take_rows_forward, _take_rows_backward)
