@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mammoth_jax.pipelines.edit import EditPipeline
     from mammoth_jax.pipelines.options import Picture
     from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
+    from mammoth_jax.pipelines.think_then_draw import ThinkOptions
 
 Pipeline = TypeVar("Pipeline", "TextToImagePipeline", "EditPipeline")
 
@@ -50,6 +52,18 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=("ar+diffusion", "diffusion", "ar"),
         help="visual tokens then diffusion, diffusion from the text alone, or visual tokens alone",
+    )
+    thinking = parser.add_argument_group("thinking")
+    thinking.add_argument(
+        "--think",
+        action="store_true",
+        help="write about the picture first, draw it from prompt and reasoning, and save the reasoning as PPPP_II.txt",
+    )
+    thinking.add_argument(
+        "--think-tokens",
+        type=positive,
+        metavar="N",
+        help="most tokens of the reasoning (default 512); it implies --think",
     )
     diffusion = parser.add_argument_group("diffusion")
     diffusion.add_argument("--steps", type=positive, metavar="N")
@@ -107,11 +121,16 @@ def draw_all(
                 name = f"{start + prompt:04d}_{index:02d}.png"
                 record = {"file": name, **picture_settings(args, pipeline, picture), **(own or {})}
                 record |= model_settings(args)
+                if (reasoning := picture.request.reasoning) is not None:
+                    record |= {"reasoning": reasoning.text, "reasoning_ended_by": reasoning.ended_by}
+                    write_whole(
+                        args.out / reasoning_file(name), functools.partial(write_text, text=reasoning.text)
+                    )
                 write_png(image, args.out / name, record)
                 records.append(record)
                 print(json.dumps(record) if args.json else args.out / name, flush=True)
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            write_whole(args.out / "images.jsonl", lambda file, lines=lines: write_text(file, lines))
+            write_whole(args.out / "images.jsonl", functools.partial(write_text, text=lines))
     return 0
 
 
@@ -143,8 +162,22 @@ def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
         options["width"], options["height"] = args.size
     if args.grid is not None:
         options["grid"] = args.grid
+    if args.think or args.think_tokens is not None:
+        options["think"] = think_options(args)
     count = {"num_images_per_prompt": args.num_images, "batch_size": args.batch}
     return {**options, **count, "seed": args.seed, "output_type": "pil"}
+
+
+def think_options(args: argparse.Namespace) -> "ThinkOptions":
+    """How to reason before drawing."""
+    from mammoth_jax.pipelines.think_then_draw import ThinkOptions
+
+    return ThinkOptions() if args.think_tokens is None else ThinkOptions(max_new_tokens=args.think_tokens)
+
+
+def reasoning_file(picture: str) -> str:
+    """The name of the text beside a picture."""
+    return str(Path(picture).with_suffix(".txt"))
 
 
 def drawing_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -17,13 +18,31 @@ MAX_PROMPT_TOKENS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
+class Reasoning:
+    """What was written before a picture: its ids without the token that ended it, and their text."""
+
+    ids: tuple[int, ...]
+    text: str
+    ended_by: Literal["image start", "end of turn", "budget"]
+
+
+@dataclasses.dataclass(frozen=True)
 class PictureRequest:
-    """One picture to draw."""
+    """One picture to draw.
+
+    Raises:
+      InputError: a seed that is no unsigned 32-bit number.
+    """
 
     prompt: str
     seed: int
     size: PictureSize
     references: tuple[Reference, ...] = ()
+    reasoning: Reasoning | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed {self.seed}: expected 0 to {2**32 - 1}")
 
     def content(self, merge_size: int) -> list[Part]:
         """The user's turn: the references' blocks, then the words."""
@@ -59,8 +78,8 @@ def prompt_rows(
 ) -> PromptRows:
     """Tokenizes each distinct prompt once; with ``guided`` also each distinct answer opening.
 
-    ``max_prompt_tokens`` bounds what is left of a prompt without its references, and ``merge_size`` is the vision
-    tower's.
+    ``max_prompt_tokens`` bounds what is left of a prompt without its references and its reasoning, and ``merge_size``
+    is the vision tower's.
 
     Raises:
       InputError: a prompt longer than ``max_prompt_tokens``.
@@ -70,14 +89,11 @@ def prompt_rows(
     starts: list[int] = []
     shown: list[tuple[Reference, ...]] = []
 
-    def row(key: tuple, make, references: tuple[Reference, ...] = ()) -> int:
+    def row(key: tuple, make, references: tuple[Reference, ...] = (), reasoning: Sequence[int] = ()) -> int:
         if key not in known:
             ids, start = make()
-            words = len(ids) - sum(reference.num_tokens(merge_size) for reference in references)
-            if words > max_prompt_tokens:
-                raise InputError(
-                    f"prompt of {words} tokens: at most {max_prompt_tokens} fit the cache; shorten {key[1]!r:.60}"
-                )
+            shown_ids = sum(reference.num_tokens(merge_size) for reference in references)
+            check_words(len(ids) - shown_ids - len(reasoning), key[1], max_prompt_tokens)
             known[key] = len(rows)
             rows.append(ids)
             starts.append(start)
@@ -85,12 +101,14 @@ def prompt_rows(
         return known[key]
 
     def question(request: PictureRequest) -> int:
+        written = None if request.reasoning is None else request.reasoning.ids
+
         def make():
-            prompt = drawing_prompt(tokenizer, request.content(merge_size), *request.size.tokens)
+            prompt = drawing_prompt(tokenizer, request.content(merge_size), *request.size.tokens, written)
             return prompt.ids, prompt.answer_start
 
-        key = ("prompt", request.prompt, request.references, request.size.tokens)
-        return row(key, make, request.references)
+        key = ("prompt", request.prompt, request.references, request.size.tokens, written)
+        return row(key, make, request.references, written or ())
 
     def opening(request: PictureRequest) -> int:
         return row(
@@ -108,14 +126,8 @@ def prompt_rows(
 
         negatives = np.full(num_rows, row(("negative", negative), make), np.int32)
     fill = num_rows - len(requests)
-    longest = max(map(len, rows))
-    count, length = bucket(len(rows)), token_bucket(longest) if any(shown) else bucket(longest, 32)
-    ids = np.zeros((count, length), np.int32)
-    for i, values in enumerate(rows):
-        ids[i, : len(values)] = values
-    lengths = np.zeros(count, np.int32)
-    lengths[: len(rows)] = [len(values) for values in rows]
-    answer_start = np.zeros(count, np.int32)
+    ids, lengths = padded_rows(rows, pictures=any(shown))
+    answer_start = np.zeros(len(ids), np.int32)
     answer_start[: len(rows)] = starts
     return PromptRows(
         ids,
@@ -126,3 +138,27 @@ def prompt_rows(
         negatives,
         tuple(shown),
     )
+
+
+def padded_rows(
+    rows: Sequence[Sequence[int]], *, pictures: bool
+) -> tuple[Int[np.ndarray, "p s"], Int[np.ndarray, " p"]]:
+    """Ids of prompts, right-padded to a bucket, and their lengths; buckets are finer where there are ``pictures``."""
+    longest = max(map(len, rows))
+    count, length = bucket(len(rows)), token_bucket(longest) if pictures else bucket(longest, 32)
+    ids = np.zeros((count, length), np.int32)
+    for i, values in enumerate(rows):
+        ids[i, : len(values)] = values
+    lengths = np.zeros(count, np.int32)
+    lengths[: len(rows)] = [len(values) for values in rows]
+    return ids, lengths
+
+
+def check_words(count: int, prompt: str, most: int = MAX_PROMPT_TOKENS) -> None:
+    """Checks the length of a prompt's words.
+
+    Raises:
+      InputError: there are more than ``most`` tokens.
+    """
+    if count > most:
+        raise InputError(f"prompt of {count} tokens: at most {most} fit the cache; shorten {prompt!r:.60}")

@@ -19,6 +19,7 @@ from mammoth_jax.pipelines.options import NEEDED_PARTS, parse_options
 from mammoth_jax.pipelines.output import OutputType, TextToImageOutput
 from mammoth_jax.pipelines.references import Channels, read_reference, size_rule
 from mammoth_jax.pipelines.text_to_image import StepCallback, TextToImagePipeline
+from mammoth_jax.pipelines.think_then_draw import ThinkOptions, with_reasoning
 
 Images = Image.Image | Sequence[Image.Image | Sequence[Image.Image]]
 SizeFrom = Literal["first", "last"]
@@ -49,6 +50,7 @@ class EditPipeline(Pipeline):
         use_vision: bool = True,
         use_tokens: bool = True,
         use_latents: bool = True,
+        think: ThinkOptions | None = None,
         latents: Float[np.ndarray, "b rows cols c"] | None = None,
         output_type: OutputType = "pil",
         batch_size: int = 16,
@@ -67,6 +69,7 @@ class EditPipeline(Pipeline):
           use_vision: the decoder sees the references through the vision tower.
           use_tokens: it sees their MammothTok tokens.
           use_latents: the diffusion transformer sees their VAE latents.
+          think: write about the edit first; the references are seen while writing, too.
           options: fields of ``TextToImageOptions``; ``image_guidance_scale`` weighs the latents (1 is none).
 
         With all three channels off this is text to image.
@@ -90,8 +93,11 @@ class EditPipeline(Pipeline):
         channels = Channels(use_vision, use_tokens, use_latents and settings.mode != "ar")
         self.loaded.model.require(f"edit (mode {settings.mode})", *NEEDED_PARTS[settings.mode])
         channels.require(self.loaded.model)
+        requests = self._with_references(requests, references, channels, progress)
+        if think is not None:
+            requests = with_reasoning(self.loaded, requests, think, batch_size=batch_size, progress=progress)
         return self.drawing.draw(
-            self._with_references(requests, references, channels, progress),
+            requests,
             settings,
             latents,
             output_type=output_type,

@@ -32,6 +32,7 @@ from mammoth_jax.pipelines.programs import (
     read_program,
 )
 from mammoth_jax.pipelines.reference_inputs import prompt_pictures, reference_latents
+from mammoth_jax.pipelines.think_then_draw import ThinkOptions, check_reasoning, with_reasoning
 from mammoth_jax.processing.special_tokens import IMAGE_END
 from mammoth_jax.sampling.decode import DecodePlan, Requests, VisualVocabulary
 from mammoth_jax.sampling.diffusion import Guidance, OnStep
@@ -57,6 +58,7 @@ class TextToImagePipeline(Pipeline):
         num_images_per_prompt: int = 1,
         seed: int | Sequence[int] = 0,
         latents: Float[np.ndarray, "b rows cols c"] | None = None,
+        think: ThinkOptions | None = None,
         output_type: OutputType = "pil",
         batch_size: int = 16,
         progress: Progress | None = None,
@@ -71,6 +73,8 @@ class TextToImagePipeline(Pipeline):
           grid: (columns, rows) of visual tokens, likewise; by default one for every ``pixels_per_token`` pixels.
           seed: image ``i`` of a prompt is drawn with ``seed + i``, so that each can be drawn again alone.
           latents: initial noise of every picture instead of that of its seed (equal sizes only).
+          think: write about the picture first, and draw it from prompt and reasoning (``think_then_draw.py``); each
+            ``pictures[i].request.reasoning`` holds what was written.
           output_type: ``pil``, ``np`` (uint8 arrays) or ``latent`` (float32 VAE latents, scaled as the network sees
             them; no pixels are decoded).
           batch_size: pictures a launch.
@@ -84,6 +88,8 @@ class TextToImagePipeline(Pipeline):
         """
         settings = parse_options(options)
         requests = self.requests(prompt, height, width, grid, num_images_per_prompt, seed)
+        if think is not None:
+            requests = with_reasoning(self.loaded, requests, think, batch_size=batch_size, progress=progress)
         return self.draw(
             requests,
             settings,
@@ -105,7 +111,7 @@ class TextToImagePipeline(Pipeline):
         progress: Progress | None = None,
         callback_on_step_end: StepCallback | None = None,
     ) -> TextToImageOutput:
-        """Draws requests, which may have references, a batch at a time; see :meth:`__call__`."""
+        """Draws requests, which may have references and reasoning, a batch at a time; see :meth:`__call__`."""
         if output_type not in CONVERT:
             raise InputError(f"output_type {output_type!r}: expected one of {sorted(CONVERT)}")
         if latents is not None and len(latents) != len(requests):
@@ -149,6 +155,8 @@ class TextToImagePipeline(Pipeline):
             merge_size=loaded.config.backbone.vision.spatial_merge_size,
         )
         conditions = self.condition_plan
+        if check_reasoning(requests):
+            conditions = dataclasses.replace(conditions, with_answer_text=True)
         with jax.set_mesh(loaded.mesh):
             launch = launcher(progress)
             pictures = prompt_pictures(loaded, rows.ids, rows.lengths, rows.references)
@@ -225,7 +233,7 @@ class TextToImagePipeline(Pipeline):
         return Requests(
             prompt=rows.prompt,
             opening=rows.opening,
-            seed=np.asarray([_seed32(r.seed) for r in requests] + [0] * fill, np.uint32),
+            seed=np.asarray([r.seed for r in requests] + [0] * fill, np.uint32),
             grid_rows=np.asarray([r.size.tokens[0] for r in requests] + [0] * fill, np.int32),
             grid_cols=np.asarray([r.size.tokens[1] for r in requests] + [0] * fill, np.int32),
             settings=SamplingSettings(
@@ -257,7 +265,7 @@ class TextToImagePipeline(Pipeline):
             start = np.asarray(patchify(np.asarray(latents, np.float32), config.dit.patch_size))
             start = np.concatenate([start, np.zeros((num_rows - len(start), *start.shape[1:]), np.float32)])
         else:
-            start = np.asarray([_seed32(r.seed) for r in (*requests, *fill)], np.uint32)
+            start = np.asarray([r.seed for r in (*requests, *fill)], np.uint32)
         references = reference_latents(config.dit, [r.references for r in (*requests, *fill)])
         by_image = references is not None and options.image_guidance_scale > 1
         result = launch(
@@ -371,12 +379,6 @@ def _one_each(name: str, value: Any, count: int) -> list[Any]:
 def _num_tokens(request: PictureRequest) -> int:
     rows, cols = request.size.tokens
     return rows * (cols + 1) + 1
-
-
-def _seed32(seed: int) -> int:
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed {seed}: expected 0 to {2**32 - 1}")
-    return seed
 
 
 def _groups(keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:

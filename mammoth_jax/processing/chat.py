@@ -22,7 +22,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing import special_tokens as names
-from mammoth_jax.processing.prompts import Part, Special, chat_turn, layout_ids
+from mammoth_jax.processing.prompts import (
+    Part,
+    Special,
+    assistant_opening_layout,
+    chat_turn,
+    layout_ids,
+)
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.processing.vision import Grid
 
@@ -186,7 +192,7 @@ class Conversation:
         opening = len(self.ids) + len(new)
         return dataclasses.replace(
             self,
-            ids=(*self.ids, *new, *layout_ids(self.tokenizer, _opening())),
+            ids=(*self.ids, *new, *layout_ids(self.tokenizer, assistant_opening_layout())),
             media=(*self.media, *self._uses(new, content, videos)),
             opening=opening,
         )
@@ -208,7 +214,7 @@ class Conversation:
 
         Raises InputError if no question waits.
         """
-        opened = layout_ids(self.tokenizer, [*_opening(), text])
+        opened = layout_ids(self.tokenizer, [*assistant_opening_layout(), text])
         return dataclasses.replace(self, ids=(*self.ids[: self._waiting()], *opened), opening=None)
 
     def since(self, cached: int) -> NewIds:
@@ -280,10 +286,6 @@ def media_first(question: str, num_images: int = 0, num_videos: int = 0) -> list
     """Content with all pictures, then all videos, before the words."""
     words = [question] if question else []
     return [*[Media.IMAGE] * num_images, *[Media.VIDEO] * num_videos, *words]
-
-
-def _opening() -> list[Part]:
-    return [Special(names.IM_START), "assistant\n"]
 
 
 def _runs(ids: Sequence[int], wanted: set[int], offset: int) -> list[tuple[int, int]]:

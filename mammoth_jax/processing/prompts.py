@@ -11,6 +11,9 @@ Text to image (``W``, ``H``: columns and rows of the token grid)::
 
 The model goes on with H rows of W visual tokens, each row closed by ``<|endofline|>``, then ``<|image end|>``.  A
 reference image is written ``H*W`` and closed by ``<|endoffile|>`` and ``<|image end|>``.
+
+With reasoning before the picture (paper: any-to-any data) another system turn asks for it, and the text that the model
+wrote stands where it wrote it, between ``assistant\\n`` and ``<|image start|>``.
 """
 
 import dataclasses
@@ -21,6 +24,9 @@ from mammoth_jax.processing import special_tokens as names
 from mammoth_jax.processing.tokenizer import Tokenizer
 
 SYSTEM_PROMPT = "You are a helpful image generator."
+THINKING_SYSTEM_PROMPT = (
+    "You are a helpful image generator. First say in words what the picture must show and why, then draw it."
+)
 DEFAULT_NEGATIVE_PROMPT = (
     "deformed, blurry, over saturation, bad anatomy, disfigured, poorly drawn face, mutation, mutated, extra_limb, "
     "ugly, poorly drawn hands, fused fingers, messy drawing, broken legs censor, censored, censor_bar Create an "
@@ -45,8 +51,8 @@ class PromptIds:
 
     Attributes:
         ids: all ids, the assistant's opening included.
-        answer_start: index of the ``<|im_start|>`` of the assistant's turn: the question ends and the opening, which is
-            all of the prompt that an unconditional row sees, starts there.
+        answer_start: index of the ``<|im_start|>`` of the assistant's turn: the question ends and the answer starts
+            there.
     """
 
     ids: list[int]
@@ -77,21 +83,25 @@ def chat_turn(role: str, content: Sequence[Part]) -> list[Part]:
     return [Special(names.IM_START), f"{role}\n", *content, Special(names.IM_END), "\n"]
 
 
-def question_layout(content: Sequence[Part]) -> list[Part]:
+def question_layout(content: Sequence[Part], system: str = SYSTEM_PROMPT) -> list[Part]:
     """The image generator's system turn and the user's turn."""
-    return [*chat_turn("system", [SYSTEM_PROMPT]), *chat_turn("user", content)]
+    return [*chat_turn("system", [system]), *chat_turn("user", content)]
+
+
+def assistant_opening_layout() -> list[Part]:
+    """The start of the assistant's turn."""
+    return [Special(names.IM_START), "assistant\n"]
+
+
+def image_opening_layout(grid_rows: int, grid_cols: int) -> list[Part]:
+    """What precedes the first visual token of a picture; InputError for an empty grid."""
+    _check_grid(grid_rows, grid_cols)
+    return [Special(names.IMAGE_START), f"{grid_cols}*{grid_rows}", Special(names.IMAGE_TOKEN)]
 
 
 def answer_opening_layout(grid_rows: int, grid_cols: int) -> list[Part]:
     """The start of the assistant's turn up to the first visual token; InputError for an empty grid."""
-    _check_grid(grid_rows, grid_cols)
-    return [
-        Special(names.IM_START),
-        "assistant\n",
-        Special(names.IMAGE_START),
-        f"{grid_cols}*{grid_rows}",
-        Special(names.IMAGE_TOKEN),
-    ]
+    return [*assistant_opening_layout(), *image_opening_layout(grid_rows, grid_cols)]
 
 
 def image_tokens_layout(codes: Sequence[Sequence[int]]) -> list[Part]:
@@ -122,13 +132,28 @@ def text_to_image_prompt(tokenizer: Tokenizer, prompt: str, grid_rows: int, grid
 
 
 def drawing_prompt(
-    tokenizer: Tokenizer, content: Sequence[Part], grid_rows: int, grid_cols: int
+    tokenizer: Tokenizer,
+    content: Sequence[Part],
+    grid_rows: int,
+    grid_cols: int,
+    reasoning: Sequence[int] | None = None,
 ) -> PromptIds:
-    """The same for a user's turn of any ``content``: reference pictures' blocks, then the instruction."""
-    question = layout_ids(tokenizer, question_layout(content))
-    return PromptIds(
-        ids=question + answer_opening(tokenizer, grid_rows, grid_cols), answer_start=len(question)
-    )
+    """The same for a user's turn of any ``content``: reference pictures' blocks, then the instruction.
+
+    ``reasoning`` are the very ids that the model wrote after :func:`thinking_prompt`.
+    """
+    if reasoning is None:
+        question = layout_ids(tokenizer, question_layout(content))
+        return PromptIds(question + answer_opening(tokenizer, grid_rows, grid_cols), len(question))
+    thinking = thinking_prompt(tokenizer, content)
+    image = layout_ids(tokenizer, image_opening_layout(grid_rows, grid_cols))
+    return PromptIds([*thinking.ids, *reasoning, *image], thinking.answer_start)
+
+
+def thinking_prompt(tokenizer: Tokenizer, content: Sequence[Part]) -> PromptIds:
+    """The prompt after which the model writes its reasoning, and then the image-start by itself."""
+    question = layout_ids(tokenizer, question_layout(content, THINKING_SYSTEM_PROMPT))
+    return PromptIds(question + layout_ids(tokenizer, assistant_opening_layout()), len(question))
 
 
 def negative_prompt(tokenizer: Tokenizer, text: str = DEFAULT_NEGATIVE_PROMPT) -> list[int]:

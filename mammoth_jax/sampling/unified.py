@@ -107,10 +107,8 @@ def finish(
     sequence = decoded_sequence(prompts, state, answer_start)
     if conditions.second_pass:
         sequence = reread(decoder, sequence, plan.taps)
-    width = state.tokens.shape[1]
-    condition = _select(
-        sequence, conditions, prompts.ids.shape[1] + width * conditions.with_answer_text, width + 2
-    )
+    # all text, reasoning included, is in the prompt: what was decoded are generation tokens alone
+    condition = _select(sequence, conditions, prompts.ids.shape[1], state.tokens.shape[1] + 2)
     negative = None if negative_rows is None else negative_condition(prompts, negative_rows)
     return Drawing(state.tokens, condition, negative)
 

@@ -9,9 +9,10 @@ from PIL import Image
 from mammoth_jax.cli import generate
 from mammoth_jax.cli.main import main
 from mammoth_jax.core.png import read_settings
-from mammoth_jax.pipelines.batching import PictureRequest
+from mammoth_jax.pipelines.batching import PictureRequest, Reasoning
 from mammoth_jax.pipelines.geometry import PictureSize
 from mammoth_jax.pipelines.options import Picture
+from mammoth_jax.pipelines.think_then_draw import ThinkOptions
 from mammoth_jax.processing.generation_config import GenerationSettings
 
 SIZE = PictureSize(pixels=(64, 96), tokens=(8, 12), patches=(8, 12))
@@ -29,7 +30,12 @@ class FakePipeline:
 
     def __call__(self, prompt, *, num_images_per_prompt, seed, output_type, progress, **settings):
         self.calls.append((prompt, settings))
-        requests = [PictureRequest(p, seed + i, SIZE) for p in prompt for i in range(num_images_per_prompt)]
+        reasoning = Reasoning((7,), "红 first", "budget") if "think" in settings else None
+        requests = [
+            PictureRequest(p, seed + i, SIZE, reasoning=reasoning)
+            for p in prompt
+            for i in range(num_images_per_prompt)
+        ]
         progress("drawing", len(requests), len(requests))
         images = [Image.new("RGB", (4, 4), (request.seed, 0, 0)) for request in requests]
         return SimpleNamespace(images=images, pictures=[Picture(r, None, None, None) for r in requests])
@@ -77,6 +83,17 @@ def test_pictures_are_named_by_prompt_and_image_and_carry_their_settings(pipelin
         "num_inference_steps": 3, "width": 96, "height": 64, "grid": [12, 8], "top_k": 7, "preset": "nano",
     }  # fmt: skip
     assert records[0]["temperature"] == 1.0 and None not in records[0].values()
+
+
+def test_reasoning_is_saved_beside_its_picture_and_in_its_settings(pipeline, tmp_path, capsys):
+    status, _, _ = run(capsys, "a cat", "--out", tmp_path, "--think-tokens", 9)
+    assert status == 0 and pipeline.calls[0][1]["think"] == ThinkOptions(max_new_tokens=9)
+    assert (tmp_path / "0000_00.txt").read_text(encoding="utf-8") == "红 first"
+    settings = read_settings(tmp_path / "0000_00.png")
+    assert (settings["reasoning"], settings["reasoning_ended_by"]) == ("红 first", "budget")
+    run(capsys, "a cat", "--out", tmp_path / "plain")
+    assert "think" not in pipeline.calls[1][1]
+    assert not (tmp_path / "plain" / "0000_00.txt").exists()
 
 
 def test_prompts_of_a_file_follow_those_of_the_command_line(pipeline, tmp_path, capsys):

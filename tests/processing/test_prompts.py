@@ -41,6 +41,17 @@ def test_answer_starts_at_the_assistants_turn_whatever_the_grid(rows, cols):
     assert prompts.find_answer_start(prompt.ids, *ids) == prompt.answer_start
 
 
+def test_reasoning_stands_between_the_assistants_opening_and_the_pictures():
+    reasoning = TOKENIZER.encode("black fur")
+    thinking = prompts.thinking_prompt(TOKENIZER, ["a cat"])
+    prompt = prompts.drawing_prompt(TOKENIZER, ["a cat"], 9, 12, reasoning)
+    assert prompt.ids[: len(thinking.ids) + len(reasoning)] == [*thinking.ids, *reasoning]
+    assert written(prompt.ids[prompt.answer_start :]) == (
+        "<|im_start|>assistant\nblack fur<|image start|>12*9<|image token|>"
+    )
+    assert prompt.answer_start == thinking.answer_start
+
+
 def test_role_and_prompt_are_encoded_as_one_text():
     ids = prompts.negative_prompt(TOKENIZER, "\nx")
     assert 256 in ids  # the role's line end and the prompt's are one token
