@@ -17,7 +17,7 @@ from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options
 if TYPE_CHECKING:
     from mammoth_jax.pipelines.chat_session import ChatSession
 
-SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,11 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="F",
             help="shown with the first question; may be given several times",
         )
-    answer = parser.add_argument_group("answer")
-    answer.add_argument("--max-new-tokens", type=positive, metavar="N", help="most tokens (default 512)")
-    answer.add_argument("--temperature", type=float, metavar="T", help="0, the default, takes the best token")
-    answer.add_argument("--top-k", type=int, metavar="K")
-    answer.add_argument("--top-p", type=float, metavar="P")
+    answer = parser.add_argument_group("answer (by default the checkpoint's settings)")
+    answer.add_argument("--max-new-tokens", type=positive, metavar="N", help="most tokens (else 512)")
+    answer.add_argument("--temperature", type=float, metavar="T", help="0 takes the best token (else 0)")
+    answer.add_argument("--top-k", type=int, metavar="K", help="draw from the K best tokens; 0 is off")
+    answer.add_argument("--top-p", type=float, metavar="P", help="draw from this much probability; 1 is off")
+    answer.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="above 1 avoids tokens that occurred; 1 is off"
+    )
     answer.add_argument("--seed", type=int, metavar="S", help="of the first answer (default 0)")
     add_model_options(parser)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.pipelines.batching import bucket
+from mammoth_jax.pipelines.buckets import bucket
 from mammoth_jax.pipelines.chat_inputs import ChatFormat, Dialogue, Picture, dialogue, text_inputs
 from mammoth_jax.pipelines.loading import LoadedModel, Pipeline
 from mammoth_jax.processing.chat import media_first
@@ -23,7 +23,11 @@ CONTEXT_LENGTH = 32768
 SMALLEST_CACHE = 64
 
 read_program = jax.jit(read, static_argnames="capacity")
-write_program = jax.jit(write_answers, static_argnames=("max_tokens", "plan"))
+write_program = jax.jit(
+    write_answers,
+    static_argnames=("max_tokens", "plan"),
+    donate_argnames="prompts",  # their cache is written on where it lies
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +147,11 @@ class ChatPipeline(Pipeline):
                 plan=self.plan,
             )
             ids = written_ids(state)[: len(rows)]
-        return ChatOutput([self.loaded.tokenizer.decode(row) for row in ids], ids)
+        return ChatOutput([self.text(row) for row in ids], ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The words of an answer, without its stop token."""
+        return self.loaded.tokenizer.decode(without_stop(ids, self.plan))
 
     @property
     def plan(self) -> TextPlan:
@@ -193,6 +201,11 @@ def stop_ids(loaded: LoadedModel) -> tuple[int, ...]:
     """Ids that end an answer: the end of a turn, of a text, and those of the checkpoint's settings."""
     ends = (loaded.tokenizer.id_of(name) for name in (IM_END, END_OF_TEXT))
     return tuple(dict.fromkeys((*ends, *loaded.text_settings.stop_ids)))
+
+
+def without_stop(ids: Sequence[int], plan: TextPlan) -> list[int]:
+    """What an answer adds to its conversation: its ids but a stop token at their end."""
+    return list(ids[:-1] if ids and ids[-1] in plan.stop_ids else ids)
 
 
 def chat_options(values: Mapping[str, Any]) -> ChatOptions:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.multimodal import feature_slots
-from mammoth_jax.pipelines.batching import bucket
+from mammoth_jax.pipelines.buckets import bucket
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import see_program
 from mammoth_jax.processing.chat import (

@@ -1,7 +1,7 @@
 """A conversation of several turns whose cache is kept: each turn reads nothing but what is new."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammoth_jax.pipelines.batching import bucket
+from mammoth_jax.core.types import Bool
+from mammoth_jax.pipelines.buckets import bucket
 from mammoth_jax.pipelines.chat import (
     ChatOptions,
     ChatPipeline,
     chat_options,
     read_program,
+    without_stop,
     write_program,
     written_ids,
 )
@@ -24,17 +26,31 @@ from mammoth_jax.processing.text_pieces import TextPieces
 from mammoth_jax.sampling.text import NO_TOKEN, ReadPrompts, TextState, grow, read_more, start, step
 
 grow_program = jax.jit(grow, static_argnames="capacity")
-read_more_program = jax.jit(read_more)
+read_more_program = jax.jit(read_more, donate_argnames="before")
 step_program = jax.jit(step, static_argnames="plan", donate_argnames="state")
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A question that has been read: the dialogue with it, how many ids were new, the cache, its next position."""
+
+    asked: Dialogue
+    num_read: int
+    prompt: ReadPrompts
+    position: int
 
 
 class ChatSession:
     """A conversation with a model.
 
+    The cache belongs to the turn that is being answered, whose programs write it where it lies.  A question that is
+    refused leaves it untouched; where a program fails the cache is given up, and the next question reads the dialogue,
+    which then is as it was, from its beginning.
+
     Attributes:
         dialogue: what was said and shown.
         num_read: how many ids each turn has read: all that the cache lacked, the answers not among them.
-        read: the cache, which holds the ids of the whole dialogue, with the scores after it; None at first.
+        read: the cache, which holds the ids of the whole dialogue, and what goes on from it; None for no cache.
     """
 
     def __init__(self, pipeline: ChatPipeline):
@@ -52,23 +68,22 @@ class ChatSession:
           InputError: as for :meth:`ChatPipeline.__call__`; the conversation then stays as it was.
         """
         settings = chat_options(options).resolved(self.pipeline.loaded)
-        asked, prompt = self._read_question(question, images, videos, settings)
-        position = int(prompt.cache.position[0])
+        turn = self._read_question(question, images, videos, settings)
         with jax.set_mesh(self.pipeline.loaded.mesh):
             state = write_program(
                 self.pipeline.loaded.model.decoder,
-                prompt,
+                turn.prompt,
                 settings.requests(1, 1),
                 max_tokens=bucket(settings.budget),
                 plan=self.pipeline.plan,
             )
         (ids,) = written_ids(state)
-        self._keep(asked, position, state, ids)
-        return self.pipeline.loaded.tokenizer.decode(ids)
+        self._keep(turn, state, ids)
+        return self.pipeline.text(ids)
 
     def stream(
         self, question: str, images: Sequence[Picture] = (), videos: Sequence[Path | str] = (), **options: Any
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """The answer in pieces as they are written; each step is launched before the one before it is read.
 
         An answer that is not followed to its end stays in the conversation as far as it was.
@@ -78,15 +93,14 @@ class ChatSession:
         """
         plan, loaded = self.pipeline.plan, self.pipeline.loaded
         settings = chat_options(options).resolved(loaded)
-        asked, prompt = self._read_question(question, images, videos, settings)
-        position = int(prompt.cache.position[0])
+        turn = self._read_question(question, images, videos, settings)
         pieces, ids = TextPieces(loaded.tokenizer), []
 
         def launch(state: TextState) -> tuple[TextState, jax.Array]:
             with jax.set_mesh(loaded.mesh):
                 return step_program(loaded.model.decoder, state, plan=plan)
 
-        state, coming = launch(start(prompt, settings.requests(1, 1), bucket(settings.budget)))
+        state, coming = launch(start(turn.prompt, settings.requests(1, 1), bucket(settings.budget)))
         try:
             for _ in range(settings.budget):
                 drawn = coming
@@ -95,14 +109,15 @@ class ChatSession:
                 if token == NO_TOKEN:
                     break
                 ids.append(token)
-                if piece := pieces.add(token):
-                    yield piece
                 if token in plan.stop_ids:
                     break
+                if piece := pieces.add(token):
+                    yield piece
             if rest := pieces.rest():
                 yield rest
-        finally:
-            self._keep(asked, position, state, ids)
+        except GeneratorExit:  # left by its reader, which is no failure
+            pass
+        self._keep(turn, state, ids)
 
     def _read_question(
         self,
@@ -110,36 +125,44 @@ class ChatSession:
         images: Sequence[Picture],
         videos: Sequence[Path | str],
         settings: ChatOptions,
-    ) -> tuple[Dialogue, ReadPrompts]:
+    ) -> Turn:
         """Reads what the cache lacks, and makes room for the answer."""
         loaded = self.pipeline.loaded
         loaded.model.require("chat", "text_decoder")
         content = media_first(question, len(images), len(videos))
         asked = self.dialogue.ask(content, images, videos)
-        cached = len(self.dialogue.conversation.ids)
         capacity = self.pipeline.capacity(len(asked.conversation.ids), settings.budget)
-        decoder = loaded.model.decoder
+        before, decoder = self.read, loaded.model.decoder
         with jax.set_mesh(loaded.mesh):
-            if self.read is None:
+            if before is None:
                 inputs = text_inputs(loaded, [asked], [0], [0], 1)
                 prompt = read_program(decoder, inputs, capacity=max(capacity, inputs.ids.shape[1]))
             else:
-                before = self.read
+                cached = len(self.dialogue.conversation.ids)
                 inputs = text_inputs(loaded, [asked], [cached], [int(before.cache.position[0])], 1)
                 if capacity > before.cache.capacity:
                     before = dataclasses.replace(before, cache=grow_program(before.cache, capacity=capacity))
+                self.read = None
                 prompt = read_more_program(decoder, before, inputs)
-        self.num_read.append(int(inputs.lengths[0]))
-        return asked, prompt
+        return Turn(asked, int(inputs.lengths[0]), prompt, int(prompt.cache.position[0]))
 
-    def _keep(self, asked: Dialogue, position: int, state: TextState, ids: list[int]) -> None:
+    def _keep(self, turn: Turn, state: TextState, ids: Sequence[int]) -> None:
         """Takes the answer into the conversation; the cache is cut to what the conversation holds."""
-        before = len(asked.conversation.ids)
-        self.dialogue = asked.with_conversation(asked.conversation.answer(ids))
-        held = len(self.dialogue.conversation.ids)
+        said = turn.asked.conversation.answer(without_stop(ids, self.pipeline.plan))
         cache = dataclasses.replace(
             state.cache,
-            length=jnp.full((1,), held, state.cache.length.dtype),
-            position=jnp.full((1,), position + held - before, state.cache.position.dtype),
+            length=jnp.full((1,), len(said.ids), state.cache.length.dtype),
+            position=jnp.full(
+                (1,), turn.position + len(said.ids) - len(turn.asked.conversation.ids), jnp.int32
+            ),
         )
-        self.read = ReadPrompts(cache, state.hidden, state.seen)
+        self.dialogue = turn.asked.with_conversation(said)
+        self.num_read.append(turn.num_read)
+        self.read = ReadPrompts(cache, state.hidden, _seen(said.ids, state.seen.shape[1]))
+
+
+def _seen(ids: Sequence[int], num_ids: int) -> Bool[np.ndarray, "1 i"]:
+    """Which ids occur in the one row; what was drawn ahead of a stream's reader and cut off again does not."""
+    seen = np.zeros((1, num_ids), bool)
+    seen[0, list(ids)] = True
+    return seen

@@ -38,11 +38,13 @@ def run(capsys, *words):
 
 def test_a_question_is_answered_with_its_pictures(session, capsys):
     words = ["--image", "a.png", "--image", "b.png", "what?", "--temperature", "0.5", "--max-new-tokens", "9"]
+    words += ["--repetition-penalty", "1.2"]
     status, out, error = run(capsys, *words)
     assert status == 0 and out == "WHAT?\n" and "random weights" in error
     ((question, options),) = session.calls
     assert question == "what?" and [str(file) for file in options["images"]] == ["a.png", "b.png"]
     assert options["temperature"] == 0.5 and options["max_new_tokens"] == 9 and "top_k" not in options
+    assert options["repetition_penalty"] == 1.2
 
 
 def test_without_a_question_lines_are_read_and_pictures_shown_once(session, capsys, monkeypatch):

@@ -12,9 +12,11 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract
 from mammoth_jax.models.mammoth import Mammoth
-from mammoth_jax.pipelines.chat import ChatPipeline, read_program
+from mammoth_jax.pipelines import chat_session
+from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline, read_program, write_program, written_ids
 from mammoth_jax.pipelines.chat_inputs import text_inputs
 from mammoth_jax.pipelines.chat_session import ChatSession
+from mammoth_jax.processing.text_generation_config import TextGenerationSettings
 from mammoth_jax.processing.text_pieces import TextPieces
 from tests.tiny_model import random_weights, tiny_config, tiny_pipeline
 
@@ -89,6 +91,94 @@ def test_a_stream_that_is_left_keeps_what_was_read():
         scratch = read_program(pipeline().loaded.model.decoder, inputs, capacity=256)
     assert session.read is not None
     np.testing.assert_allclose(session.read.hidden, scratch.hidden, atol=1e-4)
+
+
+def test_the_penalty_counts_the_ids_of_all_turns():
+    """A session's second answer is that of the whole conversation from scratch, also after a stream that was left."""
+    penalty = {"repetition_penalty": 0.3, **OPTIONS}
+    session = ChatSession(pipeline())
+    stream = session.stream("hello", temperature=1.5, seed=3, **OPTIONS)
+    next(stream)
+    stream.close()
+    before = session.dialogue.conversation
+    session.ask("go on", **penalty)
+    written = session.dialogue.conversation.ids[len(before.ask(["go on"]).ids) :]
+    asked = dataclasses.replace(session.dialogue, conversation=before.ask(["go on"]))
+    inputs = text_inputs(pipeline().loaded, [asked], [0], [0], 1)
+    requests = ChatOptions(**penalty).resolved(pipeline().loaded).requests(1, 1)
+    with jax.set_mesh(pipeline().loaded.mesh):
+        scratch = read_program(pipeline().loaded.model.decoder, inputs, capacity=256)
+        state = write_program(
+            pipeline().loaded.model.decoder, scratch, requests, max_tokens=8, plan=pipeline().plan
+        )
+    assert list(written) == written_ids(state)[0]
+    assert len(set(written)) < len(written)
+
+
+def test_later_turns_write_the_cache_where_it_lies():
+    session = ChatSession(pipeline())
+    session.ask("a question of more than forty bytes, for 128 slots", **OPTIONS)
+    assert session.read is not None
+    keys = session.read.cache.keys
+    place, capacity = keys.unsafe_buffer_pointer(), keys.shape[2]
+    session.ask("no", **OPTIONS)
+    cache = session.read.cache
+    assert cache.capacity == capacity and cache.keys.unsafe_buffer_pointer() == place
+    assert keys.is_deleted()
+
+
+def test_a_failed_question_leaves_the_conversation_as_it_was(monkeypatch):
+    session = ChatSession(pipeline())
+    session.ask("hi", **OPTIONS)
+    held, counts = session.dialogue, list(session.num_read)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chat_session, "write_program", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            session.ask("why?", **OPTIONS)
+        patch.setattr(chat_session, "step_program", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            list(session.stream("why?", **OPTIONS))
+    assert session.dialogue == held and session.num_read == counts
+    other = ChatSession(pipeline())
+    for question in ("hi", "why?"):
+        other.ask(question, **OPTIONS)
+    session.ask("why?", **OPTIONS)
+    assert session.dialogue == other.dialogue
+    assert session.num_read[1] == len(held.conversation.ids) + other.num_read[1]
+
+
+def test_a_stop_id_of_the_checkpoint_ends_an_answer_and_is_no_part_of_it():
+    first = ChatSession(pipeline())
+    first.ask("hi", **OPTIONS)
+    ids = first.dialogue.conversation.ids[-8:]
+    stop = ids[3]
+    kept = ids[: ids.index(stop)]
+    settings = TextGenerationSettings(stop_ids=(stop,))
+    ending = ChatPipeline(dataclasses.replace(pipeline().loaded, text_settings=settings), context_length=512)
+    whole, streamed = ChatSession(ending), ChatSession(ending)
+    text = ending.loaded.tokenizer.decode(list(kept))
+    assert whole.ask("hi", **OPTIONS) == text == "".join(streamed.stream("hi", **OPTIONS))
+    for session in (whole, streamed):
+        held = session.dialogue.conversation.ids
+        assert held[len(held) - len(kept) :] == kept and session.read is not None
+        assert session.read.cache.length.tolist() == [len(held)]
+    assert ending("hi", **OPTIONS).ids == [[*kept, stop]] and ending("hi", **OPTIONS).texts == [text]
+
+
+def test_what_is_not_said_is_the_checkpoints():
+    settings = TextGenerationSettings(
+        do_sample=True, temperature=0.7, top_k=20, top_p=0.8, repetition_penalty=1.1, max_new_tokens=3
+    )
+    loaded = dataclasses.replace(pipeline().loaded, text_settings=settings)
+    assert ChatOptions(top_k=5).resolved(loaded) == ChatOptions(3, 0.7, 5, 0.8, 1.1)
+    greedy = dataclasses.replace(loaded, text_settings=dataclasses.replace(settings, do_sample=False))
+    assert ChatOptions().resolved(greedy).temperature == 0
+    assert ChatOptions(temperature=0.2).resolved(greedy).temperature == 0.2
+    assert len(ChatPipeline(loaded)("hi").ids[0]) <= 3
 
 
 def test_pieces_are_cut_between_characters():
