@@ -10,9 +10,11 @@ from PIL import Image
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.multimodal import feature_slots
+from mammoth_jax.models.backbone.vision_config import Qwen25VLVisionConfig
 from mammoth_jax.pipelines.buckets import bucket
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import see_program
+from mammoth_jax.pipelines.vision_processors import image_processor, video_processor
 from mammoth_jax.processing.chat import (
     QWEN3VL_CHAT,
     QWEN25VL_CHAT,
@@ -23,23 +25,8 @@ from mammoth_jax.processing.chat import (
     TimedGrid,
 )
 from mammoth_jax.processing.mrope import PictureBlocks, Qwen3VLBlocks, Qwen25VLBlocks, multimodal_positions
-from mammoth_jax.processing.video import (
-    NANO_VIDEO,
-    QWEN3VL_VIDEO,
-    QWEN25VL_VIDEO,
-    VideoPatches,
-    VideoProcessorConfig,
-    load_video,
-)
-from mammoth_jax.processing.vision import (
-    NANO_IMAGES,
-    QWEN3VL_IMAGES,
-    QWEN25VL_IMAGES,
-    Patches,
-    VisionProcessorConfig,
-    image_patches,
-    load_picture,
-)
+from mammoth_jax.processing.video import VideoPatches, VideoProcessorConfig, load_video
+from mammoth_jax.processing.vision import Patches, VisionProcessorConfig, image_patches, load_picture
 from mammoth_jax.sampling.text import TextInputs
 
 Picture = Image.Image | Path | str | bytes
@@ -60,23 +47,19 @@ class ChatFormat:
 
     @classmethod
     def of(cls, loaded: LoadedModel) -> "ChatFormat":
-        """The format of a model: its family's, with what the processor files of its folder say."""
-        backbone = loaded.config.backbone
-        if backbone.family == "qwen2_5_vl":
-            template, images, videos, blocks = (
-                QWEN25VL_CHAT,
-                QWEN25VL_IMAGES,
-                QWEN25VL_VIDEO,
-                Qwen25VLBlocks(),
-            )
+        """The format of a model: its family's, with what the processor files of its folder say.
+
+        Raises:
+          InputError: processor files that cannot be followed.
+        """
+        tower = loaded.config.backbone.vision
+        merge = tower.spatial_merge_size
+        if isinstance(tower, Qwen25VLVisionConfig):
+            template, blocks = QWEN25VL_CHAT, Qwen25VLBlocks(merge, tower.tokens_per_second)
         else:
-            template, images, videos, blocks = QWEN3VL_CHAT, QWEN3VL_IMAGES, QWEN3VL_VIDEO, Qwen3VLBlocks()
-        if backbone.vision.patch_size == NANO_IMAGES.patch_size:
-            images, videos = NANO_IMAGES, dataclasses.replace(NANO_VIDEO, rule=videos.rule)
-        if loaded.folder is not None:
-            images = VisionProcessorConfig.from_folder(loaded.folder, images)
-            videos = VideoProcessorConfig.from_folder(loaded.folder, videos)
-        return cls(template, images, videos, blocks)
+            template, blocks = QWEN3VL_CHAT, Qwen3VLBlocks(merge)
+        template = dataclasses.replace(template, merge_size=merge)
+        return cls(template, image_processor(loaded), video_processor(loaded), blocks)
 
 
 @dataclasses.dataclass(frozen=True)

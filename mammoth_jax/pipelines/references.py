@@ -10,18 +10,12 @@ from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import encode_references_program, tokenize_program
+from mammoth_jax.pipelines.vision_processors import image_processor
 from mammoth_jax.processing.chat import vision_block
 from mammoth_jax.processing.image import SizeRule, pixels, preprocess, smart_resize, to_rgb
 from mammoth_jax.processing.prompts import Part, image_tokens_layout, placeholder_count
 from mammoth_jax.processing.special_tokens import IMAGE_PAD
-from mammoth_jax.processing.vision import (
-    NANO_IMAGES,
-    QWEN3VL_IMAGES,
-    QWEN25VL_IMAGES,
-    Patches,
-    VisionProcessorConfig,
-    image_patches,
-)
+from mammoth_jax.processing.vision import Patches, image_patches
 
 MIN_TOKENS = 4
 """The least number of visual tokens of a reference; smaller pictures are enlarged, as in the release."""
@@ -84,7 +78,7 @@ def read_reference(loaded: LoadedModel, picture: Image.Image, channels: Channels
     if channels.vision:
         patches = image_patches(picture, image_processor(loaded))
     if channels.tokens:
-        codes = np.asarray(tokenize_program(model.mammothtok, _token_pixels(config, picture)[None]))[0]
+        codes = np.asarray(tokenize_program(model.mammothtok, token_pixels(config, picture)[None]))[0]
     if channels.latents:
         shown = preprocess(picture, size_rule(config))[None]
         latents = np.asarray(encode_references_program(model.vae, shown), np.float32)[0]
@@ -97,22 +91,7 @@ def size_rule(config: MammothConfig, factor: int | None = None) -> SizeRule:
     return SizeRule(factor=factor or config.pixel_step, max_pixels=side * side, max_side_length=2 * side)
 
 
-def image_processor(loaded: LoadedModel) -> VisionProcessorConfig:
-    """The vision tower's preprocessing: what the model's folder says, over the family's defaults."""
-    tower, family = loaded.config.backbone.vision, loaded.config.backbone.family
-    default = QWEN25VL_IMAGES if family == "qwen2_5_vl" else QWEN3VL_IMAGES
-    if tower.patch_size == NANO_IMAGES.patch_size:
-        default = NANO_IMAGES
-    default = dataclasses.replace(
-        default,
-        patch_size=tower.patch_size,
-        merge_size=tower.spatial_merge_size,
-        temporal_patch_size=tower.temporal_patch_size,
-    )
-    return default if loaded.folder is None else VisionProcessorConfig.from_folder(loaded.folder, default)
-
-
-def _token_pixels(config: MammothConfig, picture: Image.Image) -> Float[np.ndarray, "rows cols 3"]:
+def token_pixels(config: MammothConfig, picture: Image.Image) -> Float[np.ndarray, "rows cols 3"]:
     """The picture resized to whole visual tokens, in [-1, 1]."""
     patch = config.mammothtok.encoder.patch_size
     height, width = smart_resize(

@@ -183,6 +183,23 @@ NANO_VIDEO = VideoProcessorConfig(
 )
 
 
+def family_videos(
+    family: str, patch_size: int, merge_size: int, temporal_patch_size: int
+) -> VideoProcessorConfig:
+    """What a tower of these patches reads where no file says: the release's for its own patch size.
+
+    Another patch size gets the family's rule and colours and areas from 4 tokens: to 1024 of them for a clip where the
+    rule counts clips (nano), to 64 for a frame where it counts frames.
+    """
+    base = {"qwen3_vl": QWEN3VL_VIDEO, "qwen2_5_vl": QWEN25VL_VIDEO}[family]
+    patches = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
+    if patch_size != base.vision.patch_size:
+        token = (patch_size * merge_size) ** 2
+        most = 1024 if family == "qwen3_vl" else 64
+        patches |= {"min_pixels": 4 * token, "max_pixels": most * token}
+    return dataclasses.replace(base, vision=dataclasses.replace(base.vision, **patches))
+
+
 @dataclasses.dataclass(frozen=True)
 class Clip:
     """Frames taken from a video.
