@@ -2,5 +2,6 @@
 
 from mammoth_jax.ops.attention.api import attention
 from mammoth_jax.ops.attention.decode import decode_attention, extend_attention
+from mammoth_jax.ops.attention.table import use_attention
 
-__all__ = ["attention", "decode_attention", "extend_attention"]
+__all__ = ["attention", "decode_attention", "extend_attention", "use_attention"]

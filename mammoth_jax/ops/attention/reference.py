@@ -1,36 +1,42 @@
 """Attention written out: the definition that every kernel is compared with.  Holds all scores."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from mammoth_jax.core.types import Array, Bool, Float, Int
+from mammoth_jax.core.types import Array, Bool, Float
+from mammoth_jax.ops.attention.task import AttentionMask, AttentionTask
 
 
-def reference_attention(
-    query: Float[Array, "b s h e"],
-    key: Float[Array, "b t k e"],
-    value: Float[Array, "b t k e"],
-    *,
-    query_segments: Int[Array, "b s"] | None,
-    key_segments: Int[Array, "b t"] | None,
-    causal: bool,
-    scale: float | None,
-) -> Float[Array, "b s h e"]:
-    """See :func:`mammoth_jax.ops.attention.attention`."""
-    b, s, h, e = query.shape
-    t, k = key.shape[1:3]
-    allowed = jnp.ones((1, s, t), bool)
-    if query_segments is not None or key_segments is not None:
-        if query_segments is None or key_segments is None:
-            raise ValueError("give segments for both queries and keys, or for neither")
-        allowed = (query_segments[:, :, None] == key_segments[:, None, :]) & (query_segments[:, :, None] > 0)
-    if causal:
-        allowed = allowed & (jnp.arange(s)[:, None] >= jnp.arange(t)[None, :])
-    grouped = query.reshape(b, s, k, h // k, e)
-    scores = jnp.einsum("bskge,btke->bkgst", grouped, key, preferred_element_type=jnp.float32)
-    weights = masked_softmax(scores * (e**-0.5 if scale is None else scale), allowed[:, None, None])
-    out = jnp.einsum("bkgst,btke->bskge", weights.astype(value.dtype), value)
-    return out.reshape(b, s, h, e)
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The object of the table."""
+
+    name = "reference"
+
+    def lacks(self, task: AttentionTask) -> str | None:
+        """Nothing but memory, over which the table watches."""
+        return None
+
+    def __call__(
+        self,
+        query: Float[Array, "b s h e"],
+        key: Float[Array, "b t k e"],
+        value: Float[Array, "b t k e"],
+        mask: AttentionMask,
+        scale: float,
+    ) -> Float[Array, "b s h e"]:
+        b, s, h, e = query.shape
+        t, k = key.shape[1:3]
+        grouped = query.reshape(b, s, k, h // k, e)
+        scores = jnp.einsum("bskge,btke->bkgst", grouped, key, preferred_element_type=jnp.float32)
+        weights = masked_softmax(scores * scale, mask.allowed(s, t)[:, None, None])
+        out = jnp.einsum("bkgst,btke->bskge", weights.astype(value.dtype), value)
+        return out.reshape(b, s, h, e)
+
+
+REFERENCE = Reference()
 
 
 def masked_softmax(scores: Float[Array, "... t"], allowed: Bool[Array, "... t"]) -> Float[Array, "... t"]:

@@ -1,0 +1,162 @@
+"""Every implementation against the reference: values and the gradients of queries, keys and values."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mammoth_jax.core.mesh import make_mesh
+from mammoth_jax.ops.attention import attention
+from mammoth_jax.ops.attention.chunked import Chunked
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One problem: sizes and what hides keys; segments are run lengths, and the rest of a row is padding."""
+
+    name: str
+    heads: tuple[int, int] = (4, 2)
+    head_dim: int = 64
+    lengths: tuple[int, int] = (150, 150)
+    batch: int = 1
+    causal: bool = False
+    offsets: tuple[int, ...] | None = None
+    segments: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    dtype: str = "float32"
+
+    def __str__(self):
+        return self.name
+
+
+CASES = (
+    Case("head size 64, full"),
+    Case("head size 72, causal", head_dim=72, causal=True),
+    Case("head size 80, segments", head_dim=80, segments=((40, 70, 40), (40, 70, 40))),
+    Case("head size 120, 21/7 heads", head_dim=120, heads=(21, 7)),
+    Case("head size 128, 32/8 heads, causal", head_dim=128, heads=(32, 8), causal=True),
+    Case("head size 128, 28/4 heads, padded", head_dim=128, heads=(28, 4), segments=((100,), (100,))),
+    Case("small head size", head_dim=16, heads=(2, 2), lengths=(20, 20)),
+    Case("queries fewer than keys", lengths=(70, 300), segments=((30, 40), (180, 90))),
+    Case("keys fewer than queries", lengths=(300, 70), segments=((150, 140), (20, 40))),
+    Case("causal within packed segments", batch=2, causal=True, segments=((61, 50, 20), (61, 50, 20))),
+    Case("prefill goes on", batch=2, lengths=(70, 200), causal=True, offsets=(0, 130)),
+    Case(
+        "prefill goes on with padding",
+        batch=2,
+        lengths=(70, 200),
+        causal=True,
+        offsets=(20, 100),
+        segments=((60,), (180,)),
+    ),
+    Case("a row of padding only", batch=2, segments=((), ())),
+    Case("keys of padding only", batch=2, lengths=(40, 150), segments=((40,), ())),
+    Case("bfloat16", head_dim=128, dtype="bfloat16", causal=True, segments=((100, 30), (100, 30))),
+)
+
+SMALL_BLOCKS = Chunked(query_block=64, key_block=32)
+
+
+def make_inputs(case, seed=0):
+    """Queries, keys, values, the gradient of the output, and the keyword arguments of a case."""
+    rng = np.random.default_rng(seed)
+    (h, k), (s, t), b, e = case.heads, case.lengths, case.batch, case.head_dim
+    shapes = ((b, s, h, e), (b, t, k, e), (b, t, k, e), (b, s, h, e))
+    arrays = [jnp.asarray(rng.normal(size=shape), case.dtype) for shape in shapes]
+    options = {"causal": case.causal}
+    if case.offsets is not None:
+        options["query_offset"] = jnp.asarray(case.offsets, jnp.int32)
+    if case.segments is not None:
+        names = ("query_segments", "key_segments")
+        for name, runs, length in zip(names, case.segments, case.lengths, strict=True):
+            row = np.repeat(np.arange(len(runs)) + 1, runs)
+            options[name] = jnp.asarray(np.tile(np.pad(row, (0, length - len(row))), (b, 1)), jnp.int32)
+    return arrays, options
+
+
+def value_and_gradients(arrays, options, implementation):
+    query, key, value, toward = arrays
+
+    def program(query, key, value, toward, options):
+        out, pull = jax.vjp(
+            lambda q, k, v: attention(q, k, v, **options, causal=causal, implementation=implementation),
+            query,
+            key,
+            value,
+        )
+        return out, *pull(toward)
+
+    options = dict(options)
+    causal = options.pop("causal")
+    return jax.jit(program)(query, key, value, toward, options)
+
+
+def assert_equal_to_reference(case, implementation):
+    arrays, options = make_inputs(case)
+    exact = [x.astype(jnp.float32) for x in arrays]
+    expected = value_and_gradients(exact, options, "reference")
+    found = value_and_gradients(arrays, options, implementation)
+    # bfloat16 is compared with the same numbers in float32; its step is 2^-8.
+    share = 3e-2 if case.dtype == "bfloat16" else 2e-5
+    for name, want, have in zip(("out", "query", "key", "value"), expected, found, strict=True):
+        assert have.dtype == case.dtype
+        scale = max(float(jnp.abs(want).max()), 1e-3)
+        np.testing.assert_allclose(
+            np.asarray(have, np.float32), want, atol=share * scale, rtol=0, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_chunked_equals_the_reference(case):
+    assert_equal_to_reference(case, SMALL_BLOCKS)
+
+
+def test_chunked_with_its_own_blocks_equals_the_reference():
+    assert_equal_to_reference(
+        Case("", heads=(2, 1), lengths=(600, 1100), causal=True, offsets=(490,)), "chunked"
+    )
+
+
+@pytest.mark.parametrize("implementation", ["reference", SMALL_BLOCKS], ids=["reference", "chunked"])
+def test_padding_gives_zeros_and_zero_gradients(implementation):
+    case = Case("", batch=2, segments=((70,), (70,)))
+    arrays, options = make_inputs(case)
+    only_padding = {name: options[name].at[1].set(0) for name in ("query_segments", "key_segments")}
+    results = value_and_gradients(arrays, {**options, **only_padding}, implementation)
+    for result in results:
+        assert np.isfinite(result).all()
+        assert not result[1].any() and not result[0, 70:].any()
+        assert result[0, :70].any()
+
+
+def test_keys_of_another_segment_do_not_matter():
+    arrays, options = make_inputs(Case("", segments=((60, 90), (60, 90))))
+    query, key, value, _ = arrays
+    program = jax.jit(functools.partial(attention, **options, implementation=SMALL_BLOCKS))
+    out = program(query, key, value)
+    changed = program(query, key.at[:, 60:].set(7.0), value.at[:, 60:].set(9.0))
+    np.testing.assert_array_equal(out[:, :60], changed[:, :60])
+    assert np.abs(out[:, 60:] - changed[:, 60:]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("heads", "batch", "sizes"),
+    [
+        ((4, 4), 2, {"data": 2, "fsdp": 1, "tensor": 4}),
+        ((8, 2), 2, {"data": 1, "fsdp": 2, "tensor": 4}),  # each device's heads read one key head
+        ((3, 1), 2, {"data": 2, "fsdp": 1, "tensor": 4}),  # queries divide by length
+        ((3, 3), 3, {"data": 2, "fsdp": 2, "tensor": 2}),  # rows do not divide
+    ],
+    ids=["heads", "heads of one", "length", "rows"],
+)
+def test_a_mesh_changes_nothing(heads, batch, sizes):
+    segments = ((70, 70), (70, 70))
+    case = Case("", heads=heads, batch=batch, head_dim=16, causal=True, segments=segments, lengths=(148, 148))
+    arrays, options = make_inputs(case)
+    expected = value_and_gradients(arrays, options, "reference")
+    with jax.set_mesh(make_mesh(sizes)):
+        found = value_and_gradients(arrays, options, SMALL_BLOCKS)
+    for want, have in zip(expected, found, strict=True):
+        np.testing.assert_allclose(have, want, atol=2e-5 * float(jnp.abs(want).max()))
