@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from mammoth_jax.core.types import Array, Float, Int
+from mammoth_jax.core.types import Array, Bool, Float, Int
 from mammoth_jax.objectives.losses import WeightedLosses
+from mammoth_jax.ops.cross_entropy import cross_entropy
 
 IGNORED = -100
 
@@ -27,12 +28,45 @@ def next_token_losses(
 
     Labels are token ids; ``-100`` is ignored, as is whatever follows the last position.
     """
+    columns, counted = _next_columns(labels, vocab_size, gen_vocab_start_index)
+    scores = logits.astype(jnp.float32)
+    picked = jnp.take_along_axis(scores, columns[..., None], axis=-1)[..., 0]
+    losses = jax.nn.logsumexp(scores, axis=-1) - picked
+    return WeightedLosses(jnp.where(counted, losses, 0.0), counted.astype(jnp.float32))
+
+
+def next_token_losses_from_hidden(
+    hidden: Float[Array, "b s d"],
+    head: Float[Array, "d vt"],
+    gen_head: Float[Array, "d vg"] | None,
+    labels: Int[Array, "b s"],
+    *,
+    vocab_size: int,
+    gen_vocab_start_index: int,
+) -> WeightedLosses:
+    """:func:`next_token_losses` of the joint logits of two heads, which are never held (``ops/cross_entropy.py``).
+
+    This is what training uses: final-normed states and the kernels of the text and the generation head.  Columns of the
+    text head beyond ``vocab_size`` are padding.
+    """
+    columns, counted = _next_columns(labels, vocab_size, gen_vocab_start_index)
+    heads = (head,) if gen_head is None else (head, gen_head)
+    losses = cross_entropy(
+        hidden.reshape(-1, hidden.shape[-1]),
+        heads,
+        jnp.where(counted, columns, -1).reshape(-1),
+        num_columns=(vocab_size, *(gen.shape[1] for gen in heads[1:])),
+    )
+    return WeightedLosses(losses.reshape(labels.shape), counted.astype(jnp.float32))
+
+
+def _next_columns(
+    labels: Int[Array, "b s"], vocab_size: int, gen_vocab_start_index: int
+) -> tuple[Int[Array, "b s"], Bool[Array, "b s"]]:
+    """The column that each position is scored against, and whether it counts (0 where not)."""
     targets = jnp.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
     counted = targets != IGNORED
     columns = label_columns(
         jnp.where(counted, targets, 0), vocab_size=vocab_size, gen_vocab_start_index=gen_vocab_start_index
     )
-    scores = logits.astype(jnp.float32)
-    picked = jnp.take_along_axis(scores, columns[..., None], axis=-1)[..., 0]
-    losses = jax.nn.logsumexp(scores, axis=-1) - picked
-    return WeightedLosses(jnp.where(counted, losses, 0.0), counted.astype(jnp.float32))
+    return columns, counted
