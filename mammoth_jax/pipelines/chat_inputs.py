@@ -195,6 +195,8 @@ def text_inputs(
 def _open(image: Picture) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
+    if not isinstance(image, str | Path | bytes):
+        raise InputError(f"picture {image!r:.80}: expected a PIL image, a file's path, or its bytes")
     return load_picture(Path(image) if isinstance(image, str) else image)
 
 

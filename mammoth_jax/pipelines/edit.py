@@ -127,7 +127,7 @@ class EditPipeline(Pipeline):
                 )
             if len(row) > most:
                 raise InputError(
-                    f"{len(row)} reference pictures for prompt {number}: at most {most} fit this model"
+                    f"{len(row)} reference pictures for prompt {number}: at most {most} fit this model; leave some out"
                 )
         return rows
 

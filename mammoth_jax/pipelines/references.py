@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Float, Int
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
@@ -15,10 +16,18 @@ from mammoth_jax.processing.chat import vision_block
 from mammoth_jax.processing.image import SizeRule, pixels, preprocess, smart_resize, to_rgb
 from mammoth_jax.processing.prompts import Part, image_tokens_layout, placeholder_count
 from mammoth_jax.processing.special_tokens import IMAGE_PAD
-from mammoth_jax.processing.vision import Patches, image_patches
+from mammoth_jax.processing.vision import Patches, check_shape, image_patches
 
 MIN_TOKENS = 4
 """The least number of visual tokens of a reference; smaller pictures are enlarged, as in the release."""
+
+
+FORMS = (
+    ("vision", "in the vision tower", ("vision_tower",)),
+    ("tokens", "as visual tokens", ("generation_experts", "mammothtok_encoder", "mammothtok_codebook")),
+    ("latents", "as latents", ("vae",)),
+)
+"""Forms of a reference, in words, and the parts that make them; the Preview's release lacks those of ``tokens``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +42,17 @@ class Channels:
         """Checks that the model has the parts that these forms need.
 
         Raises:
-          InputError: names the form and the parts that are missing.
+          InputError: names the form, the parts that are missing, and how to do without.
         """
-        if self.vision:
-            model.require("edit with the references in the vision tower (use_vision)", "vision_tower")
-        if self.tokens:
-            parts = ("generation_experts", "mammothtok_encoder", "mammothtok_codebook")
-            model.require("edit with the references' visual tokens (use_tokens)", *parts)
-        if self.latents:
-            model.require("edit with the references' latents (use_latents)", "vae")
+        for name, form, parts in FORMS:
+            if not getattr(self, name):
+                continue
+            try:
+                model.require(f"edit with the references {form} (use_{name})", *parts)
+            except InputError as error:
+                raise InputError(
+                    f"{error}; switch that form off (use_{name}=False, --no-{name}) or use a checkpoint that has them"
+                ) from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +84,7 @@ def read_reference(loaded: LoadedModel, picture: Image.Image, channels: Channels
       InputError: one side is far longer than the other, or the model lacks a part.
     """
     channels.require(loaded.model)
+    check_shape(picture.height, picture.width)
     config, model = loaded.config, loaded.model
     patches = codes = latents = None
     if channels.vision:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from checkpoint_convert.model import model_rules
 from checkpoint_convert.released_config import config_to_released
@@ -80,6 +81,14 @@ def write_folder(folder: Path, config: MammothConfig, tensors: dict[str, np.ndar
     (folder / "t2i_generation_config.json").write_text("{}")
     write_tensors(folder, tensors, 100_000)
     return folder
+
+
+def drop_tensors(folder: Path, prefix: str) -> None:
+    """Takes the tensors whose names begin with ``prefix`` out of a released-format folder."""
+    tensors = {name: x for file in folder.glob("*.safetensors") for name, x in load_file(file).items()}
+    for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
+        file.unlink()
+    write_tensors(folder, {n: x for n, x in tensors.items() if not n.startswith(prefix)}, 100_000)
 
 
 def plain_backbone(
