@@ -1,23 +1,27 @@
-"""Floating-point operations and bytes that the model's programs need, counted from sizes alone.
+"""Floating-point operations and bytes that a task needs, by the sizes alone.
 
-A multiplication and an addition are two operations.  Bytes are what must move between memory and chip at least once:
-weights, caches, inputs and results; what a fused program can keep on the chip is not counted.  Norms, rotations,
-activations and other work that is linear in the activations is left out.  Padding costs nothing here, so a fraction
-of the roofline falls where a program computes on it.
+The compiler's own counter takes the body of a loop once and knows nothing of our kernels, so costs are counted here by
+hand: two operations for each multiplication in a matrix product or convolution (soft-max, norms and activations are left
+out), and the bytes that must cross HBM at the least.  Those are every weight once a pass, keys and values of a cache,
+and each layer's input and output; what a good kernel keeps on the chip (scores, inner activations of a layer) is free.
+Causal attention counts the half that is seen, a routed layer one expert a token.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from mammoth_jax.models.align.config import QFormerConfig
 from mammoth_jax.models.backbone.config import DecoderConfig
+from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig, Qwen25VLVisionConfig
 from mammoth_jax.models.dit.config import DiTConfig
+from mammoth_jax.models.dit.embeddings import SINUSOID_WIDTH
+from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.models.vae.config import VAEConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Work of a program."""
+    """Operations and bytes of a whole program, on all its devices together."""
 
     flops: int = 0
     bytes: int = 0
@@ -25,134 +29,220 @@ class Cost:
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.flops + other.flops, self.bytes + other.bytes)
 
-    def times(self, count: int) -> "Cost":
-        """The same work ``count`` times."""
-        return Cost(self.flops * count, self.bytes * count)
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(self.flops * times, self.bytes * times)
 
 
-def decoder_matrices(config: DecoderConfig) -> int:
-    """Weights that one token is multiplied by in all layers: attention and one feed-forward expert a layer."""
-    d, e = config.hidden_size, config.head_dim
-    attention = d * (config.num_heads + 2 * config.num_kv_heads) * e + config.num_heads * e * d
-    return config.num_layers * (attention + 3 * d * config.intermediate_size)
+def dense(weights: int, tokens: int, item: int) -> Cost:
+    """Matrix products with ``weights`` numbers of ``item`` bytes, each of which is used for every token."""
+    return Cost(2 * weights * tokens, weights * item)
 
 
-def cache_values(config: DecoderConfig) -> int:
-    """Numbers that the cache holds for one token."""
-    return 2 * config.num_layers * config.num_kv_heads * config.head_dim
+def attended(queries: int, keys: int, heads: int, head_dim: int) -> Cost:
+    """The two products of attention where every query sees every key; scores stay on the chip."""
+    return Cost(4 * queries * keys * heads * head_dim)
 
 
-def prefill_cost(config: DecoderConfig, lengths: Sequence[int], columns: int, itemsize: int) -> Cost:
-    """One pass over text prompts, their caches written, and ``columns`` scores after each one's last token."""
-    tokens, head = sum(lengths), config.hidden_size * columns
-    scores = sum(n * (n + 1) // 2 for n in lengths)
-    attention = 4 * config.num_layers * config.num_heads * config.head_dim * scores
-    return Cost(
-        2 * decoder_matrices(config) * tokens + attention + 2 * head * len(lengths),
-        itemsize * (decoder_matrices(config) + head + cache_values(config) * tokens),
-    )
+def layer_traffic(layers: int, tokens: int, width: int, item: int) -> Cost:
+    """Input and output of both halves of each layer."""
+    return Cost(0, 4 * layers * tokens * width * item)
 
 
-def decode_cost(
-    config: DecoderConfig, lengths: Sequence[int], num_tokens: int, columns: int, itemsize: int
-) -> Cost:
-    """``num_tokens`` steps of cache rows that begin at ``lengths``, ``columns`` scores each.
-
-    Bytes a step: the weights that the tokens use (attention, one feed-forward expert a layer, the head) once, every
-    row's cache up to and with the new token, and the new entry.
-    """
-    rows, head = len(lengths), config.hidden_size * columns
-    seen = sum(num_tokens * n + num_tokens * (num_tokens + 1) // 2 for n in lengths)
-    attention = 4 * config.num_layers * config.num_heads * config.head_dim * seen
-    weights = decoder_matrices(config) + head
-    return Cost(
-        2 * weights * rows * num_tokens + attention,
-        itemsize * (weights * num_tokens + cache_values(config) * (seen + rows * num_tokens)),
-    )
-
-
-def dit_block_matrices(config: DiTConfig) -> int:
-    """Weights that one token is multiplied by in a block."""
+def attention_weights(config: DecoderConfig | DiTConfig) -> int:
+    """Numbers in the four projections of a layer."""
     d = config.hidden_size
-    kv_width = config.num_kv_heads * (d // config.num_heads)
-    return 2 * d * d + 2 * d * kv_width + 3 * d * config.ffn_width
+    e = config.head_dim if isinstance(config, DecoderConfig) else d // config.num_heads
+    return 2 * d * e * (config.num_heads + config.num_kv_heads)
 
 
-def dit_blocks_cost(config: DiTConfig, lengths: Sequence[int], num_blocks: int, itemsize: int) -> Cost:
-    """Blocks without modulation over one full-attention sequence a row."""
-    matrices = num_blocks * dit_block_matrices(config)
-    scores = sum(n * n for n in lengths)
-    attention = 4 * num_blocks * config.hidden_size * scores
-    return Cost(2 * matrices * sum(lengths) + attention, itemsize * matrices)
+def decoder_weights(config: DecoderConfig, *, both_experts: bool = False) -> int:
+    """Numbers in the layers' matrices that a pass reads: of one expert, or of text's and generation's."""
+    layer = attention_weights(config) + 3 * config.hidden_size * config.intermediate_size
+    total = config.num_layers * layer
+    if both_experts and config.experts.kind != "none":
+        expert = 3 * config.hidden_size * config.intermediate_size
+        expert += attention_weights(config) if config.experts.kind == "ffn_attention" else 0
+        total += (config.experts.stop - config.experts.start) * expert
+    return total
 
 
-def dit_step_cost(config: DiTConfig, contexts: Sequence[int], pictures: Sequence[int], itemsize: int) -> Cost:
-    """One velocity evaluation of rows with so many context and picture tokens; references would be further contexts."""
-    d, rows, tokens = config.hidden_size, len(pictures), sum(pictures)
-    joint = [c + n for c, n in zip(contexts, pictures, strict=True)]
-    blocks = dit_blocks_cost(config, joint, config.num_layers, itemsize)
-    refiner = dit_blocks_cost(config, pictures, config.num_refiner_layers, itemsize)
-    modulation = config.time_width * 4 * d * (config.num_layers + config.num_refiner_layers)
-    edges = d * (config.patch_values + config.out_patch_values)
-    latents = 4 * tokens * (config.patch_values + config.out_patch_values)
-    own = Cost(2 * modulation * rows + 2 * edges * tokens, itemsize * (modulation + edges) + latents)
-    return blocks + refiner + own
-
-
-def context_cost(
-    dit: DiTConfig, refiner: QFormerConfig, texts: Sequence[int], images: Sequence[int], itemsize: int
+def decoder_pass(
+    config: DecoderConfig, rows: int, length: int, item: int, *, both_experts: bool = False, cached: int = 0
 ) -> Cost:
-    """Encoding the conditions, once a picture; a row with 0 image features has no queries."""
-    lengths = [t + (refiner.num_queries if i else 0) for t, i in zip(texts, images, strict=True)]
-    caption = dit.condition_width * dit.hidden_size
-    captioned = sum(lengths) if refiner.stage == "llm" else sum(texts)
-    own = Cost(2 * caption * captioned, itemsize * caption)
-    blocks = dit_blocks_cost(dit, lengths, dit.num_refiner_layers, itemsize)
-    return own + blocks + qformer_cost(refiner, [i for i in images if i], itemsize)
-
-
-def qformer_cost(config: QFormerConfig, lengths: Sequence[int], itemsize: int) -> Cost:
-    """The queries' way through all layers for rows of so many features."""
-    d, q, rows, tokens = config.width, config.num_queries, len(lengths), sum(lengths)
-    entry = config.input_width * d
-    per_query = (
-        4 * d * d + 2 * d * d + 3 * d * config.ffn_width
-    )  # self-attention, cross query and output, FFN
-    per_feature = 2 * d * d
-    products = rows * q * per_query + tokens * per_feature
-    scores = rows * q * q + q * tokens
-    return Cost(
-        2 * entry * tokens + config.num_layers * (2 * products + 4 * d * scores),
-        itemsize * (entry + config.num_layers * (per_query + per_feature)),
+    """Whole sequences, ``length`` new tokens a row after ``cached`` ones; keys and values are kept."""
+    tokens, layers = rows * length, config.num_layers
+    seen = length * cached + length * (length + 1) // 2
+    cost = Cost(
+        2 * decoder_weights(config) * tokens, decoder_weights(config, both_experts=both_experts) * item
     )
+    cost += attended(seen, 1, config.num_heads, config.head_dim) * (rows * layers)
+    cost += layer_traffic(layers, tokens, config.hidden_size, item)
+    return cost + _cache(config, rows * (length + cached), item)
 
 
-def vae_decode_cost(config: VAEConfig, rows: int, cols: int, itemsize: int) -> Cost:
-    """One latent grid to pixels, untiled.  Every convolution reads its input and writes its output."""
-    flops, numbers, weights = 0, 0, 0
-    for cells, inputs, outputs, size in _decoder_convolutions(config, rows * cols):
-        flops += 2 * cells * inputs * outputs * size * size
-        numbers += cells * (inputs + outputs)
-        weights += inputs * outputs * size * size
+def head(config: DecoderConfig, rows: int, columns: int, item: int) -> Cost:
+    """Scores of ``columns`` ids after one state a row."""
+    return dense(config.hidden_size * columns, rows, item)
+
+
+def decoding(config: DecoderConfig, cached: Sequence[int], steps: int, columns: int, item: int) -> Cost:
+    """``steps`` tokens in every row, whose caches hold ``cached`` tokens before; each is scored over ``columns`` ids.
+
+    A step reads one expert, the head and the cache as far as it is filled.
+    """
+    rows = len(cached)
+    step = dense(decoder_weights(config), rows, item) + head(config, rows, columns, item)
+    step += layer_traffic(config.num_layers, rows, config.hidden_size, item)
+    seen = sum(steps * before + steps * (steps + 1) // 2 for before in cached)
+    attention = attended(seen, 1, config.num_heads, config.head_dim) * config.num_layers
+    return step * steps + attention + _cache(config, seen, item)
+
+
+def _cache(config: DecoderConfig, tokens: int, item: int) -> Cost:
+    """Keys and values of ``tokens`` tokens, read or written."""
+    return Cost(0, 2 * config.num_layers * tokens * config.num_kv_heads * config.head_dim * item)
+
+
+def dit_block_weights(config: DiTConfig) -> int:
+    """Numbers in the matrices of a block that every token meets."""
+    return attention_weights(config) + 3 * config.hidden_size * config.ffn_width
+
+
+def dit_stack(config: DiTConfig, layers: int, rows: int, length: int, item: int, *, timed: bool) -> Cost:
+    """``layers`` blocks over ``rows`` sequences of ``length``; ``timed`` ones are modulated once a row, in float32."""
+    cost = dense(dit_block_weights(config), rows * length, item) * layers
+    e = config.hidden_size // config.num_heads
+    cost += attended(length, length, config.num_heads, e) * (rows * layers)
+    cost += layer_traffic(layers, rows * length, config.hidden_size, item)
+    modulation = dense(4 * config.time_width * config.hidden_size, rows, item) * layers
+    return cost + modulation if timed else cost
+
+
+def dit_evaluation(
+    config: DiTConfig,
+    rows: int,
+    context: int,
+    tokens: int,
+    item: int,
+    *,
+    references: int = 0,
+    reference_tokens: int = 0,
+) -> Cost:
+    """One velocity of ``rows`` pictures (guidance branches are rows)."""
+    d, t, refiners = config.hidden_size, config.time_width, config.num_refiner_layers
+    joint = context + references * reference_tokens + tokens
+    cost = dit_stack(config, config.num_layers, rows, joint, item, timed=True)
+    cost += dit_stack(config, refiners, rows, tokens, item, timed=True)
+    cost += dense(config.patch_values * d, rows * tokens, item)
+    if references:
+        cost += dit_stack(config, refiners, rows * references, reference_tokens, item, timed=True)
+        cost += dense(config.patch_values * d, rows * references * reference_tokens, item)
+    cost += dense(SINUSOID_WIDTH * t + t * t + t * d, rows, item)  # time, and the output's modulation
+    return cost + dense(d * config.out_patch_values, rows * tokens, item)
+
+
+def qformer(config: QFormerConfig, rows: int, features: int, item: int) -> Cost:
+    """The condition's features to queries."""
+    w, q, layers = config.width, config.num_queries, config.num_layers
+    cost = dense(config.input_width * w, rows * features, item)
+    per_query = (
+        4 * w * w + 2 * w * w + 3 * w * config.ffn_width
+    )  # self-attention, cross query and output, FFN
+    cost += dense(per_query, rows * q, item) * layers + dense(2 * w * w, rows * features, item) * layers
+    cost += attended(q, q + features, 1, w) * (rows * layers)
+    return cost + Cost(0, rows * features * config.input_width * 4)  # the features are float32
+
+
+def condition(
+    dit: DiTConfig, refiner: QFormerConfig | None, rows: int, text: int, features: int, item: int
+) -> Cost:
+    """The context of ``rows`` pictures: caption embedder, alignment (with ``features``), context refiner."""
+    queries, extra = 0, Cost()
+    if refiner is not None and features:
+        queries, extra = refiner.num_queries, qformer(refiner, rows, features, item)
+    captioned = text + (queries if refiner is not None and refiner.stage == "llm" else 0)
+    cost = dense(dit.condition_width * dit.hidden_size, rows * captioned, item) + extra
+    return cost + dit_stack(dit, dit.num_refiner_layers, rows, text + queries, item, timed=False)
+
+
+def convolution(rows: int, cells: int, size: int, inputs: int, outputs: int, item: int) -> Cost:
+    """A ``size x size`` convolution with ``cells`` places a row; its input and output cross HBM."""
+    activations = rows * cells * (inputs + outputs) * item
+    return dense(size * size * inputs * outputs, rows * cells, item) + Cost(0, activations)
+
+
+def _residual(rows: int, cells: int, inputs: int, outputs: int, item: int) -> Cost:
+    cost = convolution(rows, cells, 3, inputs, outputs, item) + convolution(
+        rows, cells, 3, outputs, outputs, item
+    )
+    return cost + convolution(rows, cells, 1, inputs, outputs, item) if inputs != outputs else cost
+
+
+def _middle(config: VAEConfig, rows: int, cells: int, item: int) -> Cost:
+    width = config.block_out_channels[-1]
+    cost = _residual(rows, cells, width, width, item) * 2
     if config.mid_attention:
-        cells, width = rows * cols, config.block_out_channels[-1]
-        flops += 8 * cells * width * width + 4 * cells * cells * width
-        numbers += 8 * cells * width
-        weights += 4 * width * width
-    return Cost(flops, itemsize * (numbers + weights))
+        cost += dense(4 * width * width, rows * cells, item) + attended(cells, cells, 1, width) * rows
+    return cost
 
 
-def _decoder_convolutions(config: VAEConfig, cells: int) -> Iterator[tuple[int, int, int, int]]:
-    """(cells, input channels, output channels, side of the kernel) of each convolution of the VAE's decoder."""
+def vae_decode(config: VAEConfig, rows: int, cells: int, item: int) -> Cost:
+    """``rows`` pictures from ``cells`` latent cells each, untiled."""
     widths = config.block_out_channels[::-1]
-    yield cells, config.latent_channels, widths[0], 3
-    yield from [(cells, widths[0], widths[0], 3)] * 4
-    for i, (inputs, outputs) in enumerate(zip((widths[0], *widths), widths, strict=False)):
-        if inputs != outputs:
-            yield cells, inputs, outputs, 1
-        yield cells, inputs, outputs, 3
-        yield from [(cells, outputs, outputs, 3)] * (2 * config.layers_per_block + 1)
-        if i + 1 < len(widths):
+    cost = convolution(rows, cells, 3, config.latent_channels, widths[0], item) + _middle(
+        config, rows, cells, item
+    )
+    for i, (before, width) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+        cost += _residual(rows, cells, before, width, item)
+        cost += _residual(rows, cells, width, width, item) * config.layers_per_block
+        if i < len(widths) - 1:
             cells *= 4
-            yield cells, outputs, outputs, 3
-    yield cells, widths[-1], config.out_channels, 3
+            cost += convolution(rows, cells, 3, width, width, item)
+    return cost + convolution(rows, cells, 3, widths[-1], config.out_channels, item)
+
+
+def vae_encode(config: VAEConfig, rows: int, pixels: int, item: int) -> Cost:
+    """Latents of ``rows`` pictures of ``pixels`` each."""
+    widths = config.block_out_channels
+    cost = convolution(rows, pixels, 3, config.in_channels, widths[0], item)
+    for i, (before, width) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+        cost += _residual(rows, pixels, before, width, item)
+        cost += _residual(rows, pixels, width, width, item) * (config.layers_per_block - 1)
+        if i < len(widths) - 1:
+            pixels //= 4
+            cost += convolution(rows, pixels, 3, width, width, item)
+    cost += _middle(config, rows, pixels, item)
+    return cost + convolution(rows, pixels, 3, widths[-1], 2 * config.latent_channels, item)
+
+
+def vision_tower(
+    config: Qwen3VLVisionConfig | Qwen25VLVisionConfig, pictures: Sequence[int], item: int
+) -> Cost:
+    """Pictures of so many patches each, in one pass; a patch sees its own picture, in some layers a window of it."""
+    d, patches = config.hidden_size, sum(pictures)
+    tokens = patches // config.spatial_merge_size**2
+    layers, whole = config.num_layers, config.num_layers
+    ffn, mergers, window = 2, 1, 0
+    if isinstance(config, Qwen25VLVisionConfig):
+        whole, ffn = len(config.fullatt_block_indexes), 3
+        window = (config.window_tokens * config.spatial_merge_size) ** 2
+    else:
+        mergers += len(config.deepstack_visual_indexes)
+    cost = dense(config.patch_values * d, patches, item)
+    cost += dense(4 * d * d + ffn * d * config.intermediate_size, patches, item) * layers
+    cost += attended(sum(n * n for n in pictures), 1, 1, d) * whole
+    cost += attended(sum(n * min(n, window) for n in pictures), 1, 1, d) * (layers - whole)
+    cost += layer_traffic(layers, patches, d, item)
+    merged = config.merged_size
+    return cost + dense(merged * merged + merged * config.out_hidden_size, tokens, item) * mergers
+
+
+def token_encoder(config: MammothTokConfig, patches: int, item: int) -> Cost:
+    """Codes of one picture."""
+    encoder = config.encoder
+    w = encoder.width
+    cost = dense(3 * encoder.patch_size**2 * w + w * config.code_dim, patches, item)
+    cost += dense(4 * w * w + 3 * w * encoder.mlp_width, patches, item) * encoder.num_layers
+    cost += attended(patches, patches, 1, w) * encoder.num_layers
+    cost += layer_traffic(encoder.num_layers, patches, w, item)
+    return cost + dense(config.code_dim * config.codebook_size, patches, item)
