@@ -25,5 +25,5 @@ paint_program = jax.jit(
 develop_program = jax.jit(develop, static_argnames=("grid", "patch_size", "tiling"))
 develop_tokens_program = jax.jit(develop_tokens, static_argnames=("grid", "visual_start"))
 see_program = jax.jit(lambda tower, inputs: tower(inputs))
-tokenize_program = jax.jit(MammothTok.encode)
+tokenize_program = jax.jit(MammothTok.encode_patches)
 encode_references_program = jax.jit(encode_references)

@@ -10,7 +10,7 @@ from mammoth_jax.models.backbone.multimodal import feature_slots
 from mammoth_jax.models.dit.config import DiTConfig
 from mammoth_jax.models.dit.transformer import References
 from mammoth_jax.ops.patchify import patchify
-from mammoth_jax.pipelines.buckets import bucket, token_bucket
+from mammoth_jax.pipelines.buckets import latent_bucket, patch_bucket
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import see_program
 from mammoth_jax.pipelines.references import Reference
@@ -42,10 +42,8 @@ def prompt_pictures(
     merge = backbone.vision.spatial_merge_size
     grids = np.asarray([picture.grid for picture in patches], np.int32)
     count = sum(picture.grid.tokens(merge) for picture in patches)
-    inputs = tower.prepare(
-        np.concatenate([picture.values for picture in patches]), grids, [token_bucket(count) * merge**2]
-    )
-    features = see_program(tower, inputs)
+    values = np.concatenate([picture.values for picture in patches])
+    features = see_program(tower, tower.prepare(values, grids, [patch_bucket(len(values), merge)]))
     valid = np.arange(ids.shape[1])[None] < lengths[:, None]
     names = {"image_token_id": backbone.image_token_id, "video_token_id": backbone.video_token_id}
     slots = feature_slots(ids, valid, **names, image_tokens=count, video_tokens=0)
@@ -54,15 +52,27 @@ def prompt_pictures(
     return PromptPictures(features, jnp.asarray(slots), jnp.asarray(rows.ids), jnp.asarray(rows.next))
 
 
-def reference_latents(config: DiTConfig, references: Sequence[Sequence[Reference]]) -> References | None:
-    """The references' latents of each picture to draw, padded to a bucket; ``None`` if there are none."""
+def reference_latents(
+    config: DiTConfig,
+    references: Sequence[Sequence[Reference]],
+    *,
+    num_references: int | None = None,
+    num_tokens: int | None = None,
+) -> References | None:
+    """The references' latents of each picture to draw, padded; ``None`` if there are none.
+
+    ``num_references`` and ``num_tokens`` are the padded sizes, by default the most that occur and a bucket.
+    """
     latents = [[shown.latents for shown in row if shown.latents is not None] for row in references]
     if not any(latents):
         return None
-    patch = config.patch_size
-    longest = max(x.shape[0] * x.shape[1] // patch**2 for row in latents for x in row)
-    count = min(bucket(max(map(len, latents))), config.max_references)
-    return pack_references(latents, patch, num_references=count, num_tokens=token_bucket(longest))
+    longest = max(shown.num_patches(config.patch_size) for row in references for shown in row)
+    return pack_references(
+        latents,
+        config.patch_size,
+        num_references=num_references,
+        num_tokens=num_tokens or latent_bucket(longest),
+    )
 
 
 def pack_references(

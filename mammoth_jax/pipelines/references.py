@@ -9,6 +9,8 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Float, Int
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.models.mammothtok.encoder import patch_sequence
+from mammoth_jax.pipelines.buckets import token_bucket
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import encode_references_program, tokenize_program
 from mammoth_jax.pipelines.vision_processors import image_processor
@@ -73,12 +75,19 @@ class Reference:
         seen = 0 if self.patches is None else self.patches.grid.tokens(merge_size) + 2
         return seen + (0 if self.codes is None else placeholder_count(*self.codes.shape))
 
+    def num_patches(self, patch_size: int) -> int:
+        """How many patches its latents have in the diffusion transformer."""
+        return 0 if self.latents is None else self.latents.shape[0] * self.latents.shape[1] // patch_size**2
+
 
 def read_reference(loaded: LoadedModel, picture: Image.Image, channels: Channels) -> Reference:
     """Makes the forms that are on; to be called with the model's mesh set.
 
     Latents are the posterior's mean.  The VAE's picture is never enlarged; the vision tower's and MammothTok's are
     resized to their own multiples.
+
+    Patches of the vision tower and of MammothTok are padded to buckets, which changes nothing.  The VAE's convolutions
+    and group norms see where a picture ends, so it compiles a program for each size of reference.
 
     Raises:
       InputError: one side is far longer than the other, or the model lacks a part.
@@ -90,7 +99,7 @@ def read_reference(loaded: LoadedModel, picture: Image.Image, channels: Channels
     if channels.vision:
         patches = image_patches(picture, image_processor(loaded))
     if channels.tokens:
-        codes = np.asarray(tokenize_program(model.mammothtok, token_pixels(config, picture)[None]))[0]
+        codes = _codes(loaded, picture)
     if channels.latents:
         shown = preprocess(picture, size_rule(config))[None]
         latents = np.asarray(encode_references_program(model.vae, shown), np.float32)[0]
@@ -101,6 +110,16 @@ def size_rule(config: MammothConfig, factor: int | None = None) -> SizeRule:
     """How pictures are made to fit the VAE; sides are multiples of ``factor``, by default what the network needs."""
     side = config.picture_size
     return SizeRule(factor=factor or config.pixel_step, max_pixels=side * side, max_side_length=2 * side)
+
+
+def _codes(loaded: LoadedModel, picture: Image.Image) -> Int[np.ndarray, "rows cols"]:
+    """The picture's visual tokens."""
+    patch = loaded.config.mammothtok.encoder.patch_size
+    shown = token_pixels(loaded.config, picture)
+    rows, cols = shown.shape[0] // patch, shown.shape[1] // patch
+    sequence = patch_sequence(shown, patch, token_bucket(rows * cols))
+    ids = np.asarray(tokenize_program(loaded.model.mammothtok, sequence))[0]
+    return ids[: rows * cols].reshape(rows, cols)
 
 
 def token_pixels(config: MammothConfig, picture: Image.Image) -> Float[np.ndarray, "rows cols 3"]:

@@ -22,8 +22,9 @@ from mammoth_jax.models.mammothtok import (
     to_uint8,
 )
 from mammoth_jax.models.mammothtok.cnn_decoder import AdaptiveGroupNorm
-from mammoth_jax.models.mammothtok.encoder import sincos_positions
+from mammoth_jax.models.mammothtok.encoder import PatchSequence, patch_sequence, sincos_positions
 from mammoth_jax.models.mammothtok.vit_decoder import ViTDecoder, rotary_grid
+from tests.tiny_model import random_weights
 
 PATCH_8 = MammothTokConfig(
     encoder=EncoderConfig(patch_size=8, width=16, mlp_width=24, num_layers=2, num_heads=2),
@@ -223,3 +224,51 @@ def test_equal_tokenizers_share_one_program(model):
         look_up(tok, jnp.zeros((1, 2), jnp.int32))
     assert look_up._cache_size() == 1
     assert jax.tree.structure(model) == jax.tree.structure(other)
+
+
+GRIDS = [(2, 3), (5, 1), (3, 3)]
+
+
+@pytest.fixture(scope="module")
+def spread() -> MammothTok:
+    """Weights large enough for attention to tell patches apart."""
+    return random_weights(abstract(lambda: MammothTok(PATCH_8)), 0, single_device_mesh())
+
+
+@jax.jit
+def read(tok: MammothTok, sequence: PatchSequence) -> tuple[jax.Array, jax.Array]:
+    assert tok.encoder is not None
+    return tok.encoder.read(sequence), tok.encode_patches(sequence)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_padded_sequence_of_patches_gives_what_the_picture_gives(spread, grid):
+    picture = np.asarray(random(8 * grid[0], 8 * grid[1], 3))
+    sequence = patch_sequence(picture, 8, 20)
+    vectors, ids = read(spread, sequence)
+    assert spread.encoder is not None
+    count, exact = grid[0] * grid[1], spread.encoder(jnp.asarray(picture)[None])
+    np.testing.assert_allclose(vectors[:, :count], exact.reshape(1, count, -1), atol=1e-5)
+    np.testing.assert_array_equal(ids[:, :count], spread.encode(picture[None]).reshape(1, count))
+    noisy = dataclasses.replace(sequence, patches=np.where(sequence.segments[..., None], sequence.patches, 9))
+    np.testing.assert_array_equal(read(spread, noisy)[0][:, :count], vectors[:, :count])
+
+
+def test_pictures_in_one_sequence_do_not_see_each_other(spread):
+    parts = [patch_sequence(np.asarray(random(8 * r, 8 * c, 3, seed=r)), 8, 20) for r, c in GRIDS]
+    alone = np.concatenate(
+        [read(spread, part)[0][:, : r * c] for part, (r, c) in zip(parts, GRIDS, strict=True)], axis=1
+    )
+    number = np.concatenate([i * part.segments for i, part in enumerate(parts, 1)], axis=1)
+    joined = [
+        np.concatenate(values, axis=1) for values in zip(*((p.patches, p.cells) for p in parts), strict=True)
+    ]
+    packed = PatchSequence(*(x[:, number[0] > 0] for x in joined), segments=number[number > 0][None])
+    np.testing.assert_allclose(read(spread, packed)[0], alone, atol=1e-5)
+    one = dataclasses.replace(packed, segments=np.ones_like(packed.segments))
+    assert np.abs(read(spread, one)[0] - alone).max() > 1e-2
+
+
+def test_a_picture_longer_than_its_sequence_is_refused():
+    with pytest.raises(InputError, match="2x3 patches: at most 4 fit"):
+        patch_sequence(np.zeros((16, 24, 3), np.float32), 8, 4)

@@ -9,7 +9,7 @@ from mammoth_jax.core.types import Array, Float, Int, UInt8
 from mammoth_jax.layers.linear import Linear
 from mammoth_jax.models.mammothtok.cnn_decoder import CNNDecoder
 from mammoth_jax.models.mammothtok.config import PARTS, MammothTokConfig
-from mammoth_jax.models.mammothtok.encoder import TokenEncoder
+from mammoth_jax.models.mammothtok.encoder import PatchSequence, TokenEncoder
 from mammoth_jax.models.mammothtok.quantizer import Quantizer
 from mammoth_jax.models.mammothtok.vit_decoder import ViTDecoder
 
@@ -45,9 +45,22 @@ class MammothTok(nnx.Module):
         Raises:
           InputError: the encoder or the codebook is absent, or a side is not a multiple.
         """
+        encoder, quantizer = self._encoding()
+        return quantizer.encode(encoder(picture))
+
+    def encode_patches(self, sequence: PatchSequence) -> Int[Array, "b n"]:
+        """Code ids of pictures of any grid as padded sequences of patches; those of the padding mean nothing.
+
+        Raises:
+          InputError: the encoder or the codebook is absent.
+        """
+        encoder, quantizer = self._encoding()
+        return quantizer.encode(encoder.read(sequence))
+
+    def _encoding(self) -> tuple[TokenEncoder, Quantizer]:
         if self.encoder is None or self.quantizer is None:
             raise InputError(_absent("encoder and codebook", "turn pictures into tokens"))
-        return self.quantizer.encode(self.encoder(picture))
+        return self.encoder, self.quantizer
 
     def decode(
         self, ids: Int[Array, "b gr gc"], dtype: DTypeLike = jnp.float32
