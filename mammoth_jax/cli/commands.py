@@ -43,6 +43,7 @@ COMMANDS = {
         Command("info", "parts, shapes, parameters and memory of a checkpoint", "mammoth_jax.cli.info"),
         Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),
         Command("verify", "compare this installation with recorded numbers", "mammoth_jax.cli.verify"),
+        Command("bench", "measure this machine on the model's programs", "mammoth_jax.cli.bench"),
         Command("config", "show a resolved configuration", "mammoth_jax.cli.config"),
     )
 }

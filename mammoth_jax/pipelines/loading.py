@@ -97,7 +97,17 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
     """
     config = MammothConfig.from_preset(preset)
     mesh = mesh or single_device_mesh()
+    tokenizer, settings = byte_words(config)
     model = initialize(lambda: Mammoth(config), seed, mesh, dtype or "float32")
+    return LoadedModel(model, mesh, tokenizer, settings, None)
+
+
+def byte_words(config: MammothConfig) -> tuple[Tokenizer, GenerationSettings]:
+    """A byte-level tokenizer for an architecture without a folder, and the settings that go with its ids.
+
+    Raises:
+      InputError: the generation vocabulary does not hold the codebook.
+    """
     decoder = config.backbone.decoder
     tokenizer = Tokenizer.from_ranks(
         byte_ranks(),
@@ -107,9 +117,7 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
     )
     start = tokenizer.visual_token_id(0)
     if start + config.mammothtok.codebook_size > decoder.gen_vocab_start_index + decoder.gen_vocab_size:
-        raise InputError(
-            f"preset {preset}: gen_vocab_size {decoder.gen_vocab_size} does not hold the codebook"
-        )
+        raise InputError(f"gen_vocab_size {decoder.gen_vocab_size} does not hold the codebook")
     settings = GenerationSettings(
         end_of_line=tokenizer.id_of("<|endofline|>"),
         visual_start=start,
@@ -117,7 +125,7 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
         top_k=None,
         do_sample=True,
     )
-    return LoadedModel(model, mesh, tokenizer, settings, None)
+    return tokenizer, settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
