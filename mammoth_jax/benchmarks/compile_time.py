@@ -35,7 +35,7 @@ def shallow(config: DecoderConfig) -> DecoderConfig:
 def lowered_step(config: DecoderConfig, taps: Taps):
     """The step of a decoder with these sizes, lowered without weights."""
     decoder = abstract(lambda: Decoder(config), jnp.bfloat16)
-    shape = (config.num_layers, ROWS, SLOTS, config.num_kv_heads, config.head_dim)
+    shape = (config.num_layers, ROWS, config.num_kv_heads, SLOTS, config.head_dim)
     row = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
     kv = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
     step = jax.jit(lambda d, ids, cache: d.step(ids, cache, taps=taps))

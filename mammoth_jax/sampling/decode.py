@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from mammoth_jax.core.rng import named_key
-from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Bool, Float, Int
-from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.backbone.cache import CacheFormat, KVCache
 from mammoth_jax.models.backbone.decoder import GENERATION_EXPERT, Decoder, Heads, Taps
 from mammoth_jax.models.backbone.multimodal import place_features
 from mammoth_jax.models.backbone.vision_inputs import VisionFeatures
@@ -41,6 +40,7 @@ class DecodePlan:
     vocabulary: VisualVocabulary
     taps: Taps
     heads: Heads = "generation"
+    cache_format: CacheFormat = "model"
 
 
 @jax.tree_util.register_dataclass
@@ -145,14 +145,8 @@ def start(
     r = requests.prompt.shape[0]
     rows = jnp.concatenate([requests.prompt, requests.opening]) if guided else requests.prompt
     capacity = prompts.ids.shape[1] + max_tokens
-    cache = prompts.cache.take(rows, capacity)
-    cache = dataclasses.replace(
-        cache,
-        keys=constrain(cache.keys, None, "batch", None, "kv_heads", None),
-        values=constrain(cache.values, None, "batch", None, "kv_heads", None),
-    )
     return DecodeState(
-        cache=cache,
+        cache=prompts.cache.in_format(plan.cache_format).take(rows, capacity),
         logits=prompts.logits[rows],
         requests=requests,
         seen=_seen_in_prompt(decoder, prompts, plan)[requests.prompt],
@@ -200,6 +194,7 @@ def step(decoder: Decoder, state: DecodeState, plan: DecodePlan) -> DecodeState:
     hidden, features, cache = decoder.step(
         twice(ids), state.cache, expert=GENERATION_EXPERT, write=twice(active), taps=plan.taps
     )
+    assert features is not None
     slot = jnp.where(active, state.count, state.tokens.shape[1])
     rows = jnp.arange(r)
     columns = _column(decoder, ids, plan)

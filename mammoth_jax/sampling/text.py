@@ -142,12 +142,7 @@ def read_more(decoder: Decoder, before: ReadPrompts, inputs: TextInputs) -> Read
 
 def grow(cache: KVCache, capacity: int) -> KVCache:
     """The cache with ``capacity`` slots a row, at least as many as before."""
-    cache = cache.take(jnp.arange(cache.length.shape[0]), capacity)
-    return dataclasses.replace(
-        cache,
-        keys=constrain(cache.keys, None, "batch", None, "kv_heads", None),
-        values=constrain(cache.values, None, "batch", None, "kv_heads", None),
-    )
+    return cache.take(jnp.arange(cache.length.shape[0]), capacity)
 
 
 def start(prompts: ReadPrompts, requests: TextRequests, max_tokens: int) -> TextState:

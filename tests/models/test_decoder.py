@@ -120,7 +120,7 @@ def test_packed_rows_equal_separate_rows():
 
 def test_a_shorter_length_rolls_the_cache_back():
     out = forward(decoder(), IDS, POSITIONS, keep_cache=True)
-    grow = ((0, 0), (0, 0), (0, 3), (0, 0), (0, 0))
+    grow = ((0, 0), (0, 0), (0, 0), (0, 3), (0, 0))
     at = jnp.array([6])
     cache = KVCache(jnp.pad(out.keys, grow), jnp.pad(out.values, grow), jnp.array([0]), at, at)
     step = jax.jit(lambda d, ids, c: d.step(ids, c))

@@ -72,7 +72,7 @@ def cached_steps(
     """Feeds ``tokens [steps, b]`` one after the other: logits, positions and the cache at the end."""
     assert out.keys is not None and out.values is not None
     prompt_length, steps = valid.shape[1], len(tokens)
-    grow = ((0, 0), (0, 0), (0, steps), (0, 0), (0, 0))
+    grow = ((0, 0), (0, 0), (0, 0), (0, steps), (0, 0))
     cache = KVCache(
         jnp.pad(out.keys, grow),
         jnp.pad(out.values, grow),
@@ -89,8 +89,8 @@ def cached_steps(
     return {
         "step_logits": np.stack(logits),
         "position_ids": np.concatenate([positions, *step_positions], axis=2),
-        "cache_k": np.moveaxis(np.asarray(cache.keys), 3, 2) * shown,
-        "cache_v": np.moveaxis(np.asarray(cache.values), 3, 2) * shown,
+        "cache_k": np.asarray(cache.keys) * shown,
+        "cache_v": np.asarray(cache.values) * shown,
     }
 
 

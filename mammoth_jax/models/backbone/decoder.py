@@ -13,11 +13,11 @@ from mammoth_jax.layers.embedding import Embedding
 from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.routing import Expert
-from mammoth_jax.layers.stack import scan_layers, stack_layers
-from mammoth_jax.models.backbone.cache import KVCache, write_slot
+from mammoth_jax.layers.stack import scan_layers, stack_layers, unstack_layers
+from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.backbone.cached_pass import cached_pass
 from mammoth_jax.models.backbone.config import DecoderConfig, layer_plan
 from mammoth_jax.models.backbone.layer import DecoderLayer, SequenceContext
-from mammoth_jax.ops.attention import decode_attention
 from mammoth_jax.ops.mrope import mrope_tables
 
 GENERATION_EXPERT = 1
@@ -51,8 +51,8 @@ class DecoderOutput:
 
     hidden: Float[Array, "b s d"]  # final-normed, what the heads read
     features: Float[Array, "b s d"] | None = None  # average over the tapped states, float32
-    keys: Float[Array, "l b s k e"] | None = None
-    values: Float[Array, "l b s k e"] | None = None
+    keys: Float[Array, "l b k s e"] | None = None  # head-major, as in a cache
+    values: Float[Array, "l b k s e"] | None = None
     states: Float[Array, "l1 b s d"] | None = None  # all states; the last one is not normed
 
 
@@ -79,6 +79,12 @@ class Decoder(nnx.Module):
         self.norm = RMSNorm(d, eps=config.rms_norm_eps)
         self.head = Linear(d, config.vocab_size, axes=("embed", "vocab"))
         self.gen_head = Linear(d, config.gen_vocab_size, axes=("embed", "vocab")) if generation else None
+
+    def unstacked(self) -> "Decoder":
+        """The same decoder with each layer's weights by themselves (copies), for a loop of steps."""
+        copy = jax.tree.map(lambda x: x, self)
+        copy.segments = nnx.List([unstack_layers(stack) for stack in self.segments])
+        return copy
 
     def is_generation(self, ids: Int[Array, "..."]) -> Bool[Array, "..."]:
         """True at generation tokens."""
@@ -144,7 +150,8 @@ class Decoder(nnx.Module):
         def body(carry, layer, item):
             h, total = carry
             share, added = item
-            h, cache = layer(h, context)
+            h, (key, value) = layer(h, context)
+            cache = jnp.swapaxes(key, 1, 2), jnp.swapaxes(value, 1, 2)
             h = h if added is None else h + added.astype(h.dtype)
             total = total + share * h.astype(jnp.float32) if taps else total
             return (h, total), (cache if keep_cache else None, h if keep_states else None)
@@ -177,8 +184,8 @@ class Decoder(nnx.Module):
         expert: Expert | None = None,
         write: Bool[Array, " b"] | None = None,
         taps: Taps | None = None,
-    ) -> tuple[Float[Array, "b d"], Float[Array, "b d"], KVCache]:
-        """Feeds one token a row and returns (final-normed state, tapped features, cache grown by one).
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b d"] | None, KVCache]:
+        """Feeds one token a row and returns (final-normed state, tapped features if asked for, cache grown by one).
 
         Args:
           expert: 0 or 1 where the whole batch is known to be text or generation tokens; by default from the ids.
@@ -187,35 +194,25 @@ class Decoder(nnx.Module):
         config = self.config
         write = jnp.ones(ids.shape, bool) if write is None else write
         slot = jnp.where(write, cache.length, cache.capacity)
-        length = cache.length + write
-        shares = jnp.asarray((taps or Taps(())).weights(config.num_layers), jnp.float32)
         positions = jnp.broadcast_to(cache.position[None, :, None], (3, ids.shape[0], 1))
         chosen = self.expert_of(ids)[:, None] if expert is None else expert
         context = self._context(positions, None, chosen)
         h = constrain(self.embed_ids(ids)[:, None], "batch", None, None)
-        total = shares[0] * h.astype(jnp.float32)
-
-        def body(carry, layer: DecoderLayer, item):
-            h, total, keys, values = carry
-            index, share = item
-            query, key, value = layer.attention.heads(layer.attention_norm(h), context)
-            keys = write_slot(keys, index, key[:, 0], slot)
-            values = write_slot(values, index, value[:, 0], slot)
-            mixed = decode_attention(query[:, 0], keys[index], values[index], cache.start, length)
-            h = layer.feed_forward(h + layer.attention.project(mixed[:, None], context), context)
-            return (h, total + share * h.astype(jnp.float32), keys, values), None
-
-        carry = (h, total, cache.keys, cache.values)
-        for segment, layers in zip(layer_plan(config), self.segments, strict=True):
-            indices = jnp.arange(segment.start, segment.stop)
-            items = (indices, self._layer_shares(shares, segment.start, segment.stop, taps))
-            carry, _ = scan_layers(body, carry, layers, items)
-        h, total, keys, values = carry
+        shares = None if taps is None else jnp.asarray(taps.weights(config.num_layers), jnp.float32)
+        last = None if shares is None or taps is None or not taps.final_norm else shares[-1]
+        h, total, (keys, values) = cached_pass(
+            config,
+            self.segments,
+            h,
+            context,
+            cache,
+            shares=shares if last is None or shares is None else shares.at[-1].set(0.0),
+        )
         hidden = self.norm(h)
-        if taps is not None and taps.final_norm:
-            total = total + shares[-1] * hidden.astype(jnp.float32)
-        grown = KVCache(keys, values, cache.start, length, cache.position + write)
-        return hidden[:, 0], total[:, 0], grown
+        if last is not None and total is not None:
+            total = total + last * hidden.astype(jnp.float32)
+        grown = cache.write(keys, values, slot[:, None], cache.length + write, cache.position + write)
+        return hidden[:, 0], None if total is None else total[:, 0], grown
 
     def _context(
         self, positions: Int[Array, "3 b s"], segments: Int[Array, "b s"] | None, expert: Expert

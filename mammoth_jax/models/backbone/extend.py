@@ -4,12 +4,10 @@ import jax.numpy as jnp
 
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float, Int
-from mammoth_jax.layers.stack import scan_layers
-from mammoth_jax.models.backbone.cache import KVCache, write_slot
-from mammoth_jax.models.backbone.config import layer_plan
+from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.backbone.cached_pass import cached_pass
 from mammoth_jax.models.backbone.decoder import Decoder
-from mammoth_jax.models.backbone.layer import DecoderLayer, SequenceContext
-from mammoth_jax.ops.attention import extend_attention
+from mammoth_jax.models.backbone.layer import SequenceContext
 from mammoth_jax.ops.mrope import mrope_tables
 
 
@@ -43,27 +41,12 @@ def extend(
     context = SequenceContext(cos, sin, None, decoder.expert_of(ids))
     h = decoder.embed_ids(ids) if embeddings is None else embeddings
 
-    def body(carry, layer: DecoderLayer, item):
-        h, keys, values = carry
-        index, added = item
-        query, key, value = layer.attention.heads(layer.attention_norm(h), context)
-        keys = write_slot(keys, index, key, slots)
-        values = write_slot(values, index, value, slots)
-        mixed = extend_attention(query, keys[index], values[index], cache.start, cache.length)
-        h = constrain(h + layer.attention.project(mixed, context), "batch", "length", None)
-        h = layer.feed_forward(h, context)
-        return (h if added is None else h + added.astype(h.dtype), keys, values), None
-
-    carry = (constrain(h, "batch", "length", None), cache.keys, cache.values)
-    for segment, layers in zip(layer_plan(config), decoder.segments, strict=True):
-        added = None
-        if deepstack is not None and segment.has_deepstack:
-            added = deepstack[segment.start : segment.stop]
-        carry, _ = scan_layers(body, carry, layers, (jnp.arange(segment.start, segment.stop), added))
-    h, keys, values = carry
+    h, _, (keys, values) = cached_pass(
+        config, decoder.segments, constrain(h, "batch", "length", None), context, cache, deepstack=deepstack
+    )
     last = jnp.max(jnp.where(valid[None], positions, -1), axis=(0, 2))
     position = jnp.where(lengths > 0, last + 1, cache.position).astype(cache.position.dtype)
-    return decoder.norm(h), KVCache(keys, values, cache.start, cache.length + lengths, position)
+    return decoder.norm(h), cache.write(keys, values, slots, cache.length + lengths, position)
 
 
 def last_states(hidden: Float[Array, "b s d"], lengths: Int[Array, " b"]) -> Float[Array, "b d"]:

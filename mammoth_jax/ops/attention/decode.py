@@ -1,42 +1,173 @@
-"""Attention of new tokens over a preallocated cache that already holds them."""
+"""Attention of a row's newest tokens to its cache and to themselves.
 
+The cache is read as it was before these tokens and is written once for all layers afterwards: within the scan over
+layers it is a constant, of which nothing needs copying.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import jax
 import jax.numpy as jnp
 
 from mammoth_jax.core.types import Array, Float, Int
-from mammoth_jax.ops.attention.reference import masked_softmax
+from mammoth_jax.ops.attention.cache_entries import Entries, products, weighted_sum
+
+NOTHING = -1e30
+"""The score of what a query may not see."""
 
 
-def extend_attention(
-    query: Float[Array, "b s h e"],
-    key_cache: Float[Array, "b t k e"],
-    value_cache: Float[Array, "b t k e"],
-    start: Int[Array, " b"],
-    length: Int[Array, " b"],
-    scale: float | None = None,
-) -> Float[Array, "b s h e"]:
-    """Query ``i`` of a row attends to its cache slots ``start <= slot <= length + i``.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CacheView:
+    """One layer of a cache: entries of all layers, which of them, and each row's valid slots.
 
-    ``length`` counts the slots before the first new token; slots outside may hold anything finite.
+    Slots ``start <= slot < length`` of a row are seen by all its new tokens; the others may hold anything finite.
     """
-    b, s, h, e = query.shape
-    t, k = key_cache.shape[1:3]
-    slots = jnp.arange(t)[None, None]
-    last = length[:, None, None] + jnp.arange(s)[None, :, None]
-    allowed = (slots >= start[:, None, None]) & (slots <= last)
-    grouped = query.reshape(b, s, k, h // k, e)
-    scores = jnp.einsum("bskge,btke->bkgst", grouped, key_cache, preferred_element_type=jnp.float32)
-    weights = masked_softmax(scores * (e**-0.5 if scale is None else scale), allowed[:, None, None])
-    out = jnp.einsum("bkgst,btke->bskge", weights.astype(value_cache.dtype), value_cache)
-    return out.reshape(b, s, h, e)
+
+    keys: Entries  # [l, b, k, t, ...]
+    values: Entries
+    layer: Int[Array, ""]
+    start: Int[Array, " b"]
+    length: Int[Array, " b"]
+
+    @property
+    def capacity(self) -> int:
+        """Slots a row."""
+        return self.keys.shape[3]
+
+    def slots(self, first: Int[Array, ""] | int, count: int) -> tuple[Entries, Entries]:
+        """Keys and values ``[b, k, count, ...]`` of this layer's slots from ``first`` on."""
+
+        def cut(x: Array) -> Array:
+            begin = (self.layer, 0, 0, first, *[0] * (x.ndim - 4))
+            return jax.lax.dynamic_slice(x, begin, (1, *x.shape[1:3], count, *x.shape[4:]))[0]
+
+        return jax.tree.map(cut, self.keys), jax.tree.map(cut, self.values)
+
+
+class DecodeAttention(Protocol):
+    """An implementation, over queries with the heads of a key/value head as further rows (``m = s * g``)."""
+
+    def __call__(
+        self,
+        query: Float[Array, "b k m e"],
+        new_key: Float[Array, "b k s e"],
+        new_value: Float[Array, "b k s e"],
+        cache: CacheView,
+        scale: float,
+    ) -> Float[Array, "b k m e"]: ...
 
 
 def decode_attention(
-    query: Float[Array, "b h e"],
-    key_cache: Float[Array, "b t k e"],
-    value_cache: Float[Array, "b t k e"],
-    start: Int[Array, " b"],
-    length: Int[Array, " b"],
+    query: Float[Array, "b s h e"],
+    new_key: Float[Array, "b s k e"],
+    new_value: Float[Array, "b s k e"],
+    cache: CacheView,
     scale: float | None = None,
-) -> Float[Array, "b h e"]:
-    """One query a row, which attends to ``start <= slot < length``: its own token is the last of them."""
-    return extend_attention(query[:, None], key_cache, value_cache, start, length - 1, scale)[:, 0]
+    implementation: DecodeAttention | None = None,
+) -> Float[Array, "b s h e"]:
+    """New token ``i`` of a row attends to the row's valid slots and to new tokens ``j <= i``.
+
+    Query head ``i`` reads key/value head ``i // (h / k)``; keys and values are not repeated.  The soft-max is in
+    float32.  Going back in a row is a smaller ``length``, and several tokens a row may be tried at once.
+    """
+    b, s, h, e = query.shape
+    k = new_key.shape[2]
+    grouped = query.reshape(b, s, k, h // k, e)
+    rows = jnp.moveaxis(grouped, 2, 1).reshape(b, k, s * (h // k), e)
+    run = implementation or choose_decode_attention(cache, s)
+    out = run(
+        rows,
+        jnp.swapaxes(new_key, 1, 2),
+        jnp.swapaxes(new_value, 1, 2),
+        cache,
+        e**-0.5 if scale is None else scale,
+    )
+    return jnp.moveaxis(out.reshape(b, k, s, h // k, e), 1, 2).reshape(b, s, h, e).astype(query.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeCache:
+    """The definition: scores of all slots, in use or not."""
+
+    def __call__(
+        self,
+        query: Float[Array, "b k m e"],
+        new_key: Float[Array, "b k s e"],
+        new_value: Float[Array, "b k s e"],
+        cache: CacheView,
+        scale: float,
+    ) -> Float[Array, "b k m e"]:
+        keys, values = cache.slots(0, cache.capacity)
+        slot = jnp.arange(cache.capacity)[None]
+        valid = (slot >= cache.start[:, None]) & (slot < cache.length[:, None])
+        old = jnp.where(valid[:, None, None], products(query, keys) * scale, NOTHING)
+        new = new_scores(query, new_key, scale)
+        top = jnp.maximum(jnp.max(old, axis=-1), jnp.max(new, axis=-1))[..., None]
+        old, new = jnp.exp(old - top), jnp.exp(new - top)
+        total = jnp.sum(old, axis=-1, keepdims=True) + jnp.sum(new, axis=-1, keepdims=True)
+        mixed = weighted_sum(old, values, query.dtype) + weighted_sum(new, new_value, query.dtype)
+        return mixed / total
+
+
+@dataclasses.dataclass(frozen=True)
+class UsedBlocks:
+    """Reads the cache in blocks of slots with a running soft-max, from the first valid slot of any row to the last."""
+
+    block: int = 256
+
+    def __call__(
+        self,
+        query: Float[Array, "b k m e"],
+        new_key: Float[Array, "b k s e"],
+        new_value: Float[Array, "b k s e"],
+        cache: CacheView,
+        scale: float,
+    ) -> Float[Array, "b k m e"]:
+        block = min(self.block, cache.capacity)
+        new = new_scores(query, new_key, scale)
+        top = jnp.max(new, axis=-1)  # a new token sees itself, so this is finite
+        weights = jnp.exp(new - top[..., None])
+        state = (top, jnp.sum(weights, axis=-1), weighted_sum(weights, new_value, query.dtype))
+
+        def add(number: Int[Array, ""], state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            top, total, mixed = state
+            wanted = number * block
+            first = jnp.minimum(wanted, cache.capacity - block)  # the last block may begin earlier
+            keys, values = cache.slots(first, block)
+            slot = first + jnp.arange(block)[None]
+            valid = (slot >= jnp.maximum(cache.start, wanted)[:, None]) & (slot < cache.length[:, None])
+            scores = jnp.where(valid[:, None, None], products(query, keys) * scale, NOTHING)
+            higher = jnp.maximum(top, jnp.max(scores, axis=-1))
+            weights, kept = jnp.exp(scores - higher[..., None]), jnp.exp(top - higher)
+            return (
+                higher,
+                total * kept + jnp.sum(weights, axis=-1),
+                mixed * kept[..., None] + weighted_sum(weights, values, query.dtype),
+            )
+
+        first, stop = jnp.min(cache.start) // block, -(-jnp.max(cache.length) // block)
+        _, total, mixed = jax.lax.fori_loop(first, stop, add, state)
+        return mixed / total[..., None]
+
+
+WHOLE_CACHE = WholeCache()
+USED_BLOCKS = UsedBlocks()
+
+
+def new_scores(
+    query: Float[Array, "b k m e"], new_key: Float[Array, "b k s e"], scale: float
+) -> Float[Array, "b k m s"]:
+    """Scores of the new tokens among themselves; the queries of a token are ``m / s`` rows after one another."""
+    rows, s = query.shape[2], new_key.shape[2]
+    scores = products(query, new_key) * scale
+    if s == 1:
+        return scores
+    token = jnp.arange(rows) // (rows // s)
+    return jnp.where(token[:, None] >= jnp.arange(s), scores, NOTHING)
+
+
+def choose_decode_attention(cache: CacheView, num_new: int) -> DecodeAttention:
+    """The implementation for these sizes on the platform that the program is compiled for."""
+    return WHOLE_CACHE if cache.capacity <= 1024 else USED_BLOCKS
