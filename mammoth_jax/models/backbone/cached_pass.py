@@ -57,6 +57,8 @@ def cached_pass(
         own = slice(segment.start, segment.stop)
         added = deepstack[own] if deepstack is not None and segment.has_deepstack else None
         items = (jnp.arange(segment.start, segment.stop), added, None if shares is None else shares[1:][own])
+        if isinstance(layers, DecoderLayer):
+            layers = layers.for_expert(context.expert)
         (h, total), entries = scan_layers(body, (h, total), layers, items)
         written.append(entries)
     keys, values = zip(*written, strict=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 from flax import nnx
 
 from mammoth_jax.core.sharding import constrain
@@ -104,3 +105,18 @@ class DecoderLayer(nnx.Module):
         """The second half of the layer."""
         y = route_ffn(list(self.ffn), self.ffn_norm(x), context.expert if len(self.ffn) > 1 else 0)
         return constrain(x + y, "batch", "length", None)
+
+    def for_expert(self, expert: Expert) -> "DecoderLayer":
+        """The layer, or stack of layers, with a known expert alone; as it is where ``expert`` is an array.
+
+        A scan takes in all arrays of what it runs over, so without this a loop of generation tokens would hold the text
+        expert too.
+        """
+        if not isinstance(expert, int):
+            return self
+        layer = jax.tree.map(lambda x: x, self)
+        for part, name in ((layer, "ffn"), (layer.attention, "experts")):
+            experts = getattr(part, name)
+            if len(experts) > 1:
+                setattr(part, name, nnx.List([experts[expert]]))
+        return layer
