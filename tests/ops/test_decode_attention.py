@@ -1,0 +1,151 @@
+"""Attention over a cache: every implementation against the soft-max written out row by row."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mammoth_jax.core.mesh import make_mesh
+from mammoth_jax.ops.attention.cache_entries import decode_entries, to_int8
+from mammoth_jax.ops.attention.decode import (
+    CacheView,
+    DecodeAttention,
+    UsedBlocks,
+    WholeCache,
+    decode_attention,
+)
+from mammoth_jax.ops.attention.decode_pallas_tpu import DecodePallasTPU
+
+IMPLEMENTATIONS = {
+    "whole": WholeCache(),
+    "blocks": UsedBlocks(block=128),
+    "pallas": DecodePallasTPU(block=128, interpret=True),
+}
+CAPACITY, LAYERS = 300, 2
+START = np.array([0, 5, 140, 0])
+LENGTH = np.array([0, 129, 256, 300])  # empty, one past a block, whole blocks, full
+LAYER = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Of a task: new tokens a row, heads and their width."""
+
+    new: int
+    heads: int
+    kv_heads: int
+    width: int
+
+
+@functools.cache
+def arrays(sizes: Sizes) -> tuple[np.ndarray, ...]:
+    """Query, new key, new value, keys and values of all layers, large where no row may look."""
+    random = np.random.default_rng(0)
+    b = len(LENGTH)
+    shapes = [(b, sizes.new, sizes.heads, sizes.width)] + 2 * [(b, sizes.new, sizes.kv_heads, sizes.width)]
+    shapes += 2 * [(LAYERS, b, sizes.kv_heads, CAPACITY, sizes.width)]
+    query, new_key, new_value, keys, values = (random.standard_normal(s, np.float32) for s in shapes)
+    slot = np.arange(CAPACITY)
+    unused = (slot < START[:, None]) | (slot >= LENGTH[:, None])
+    for entries in (keys, values):
+        entries[np.broadcast_to(unused[None, :, None], entries.shape[:4])] = 1e4
+        entries[1 - LAYER] = 1e4
+    return query, new_key, new_value, keys, values
+
+
+def view(keys, values, length=LENGTH) -> CacheView:
+    stacks = (jax.tree.map(jnp.asarray, x) for x in (keys, values))
+    return CacheView(*stacks, jnp.asarray(LAYER), jnp.asarray(START), jnp.asarray(length))
+
+
+def written_out(query, new_key, new_value, keys, values) -> np.ndarray:
+    """In float64, one query and head at a time."""
+    out = np.zeros(query.shape)
+    group = query.shape[2] // new_key.shape[2]
+    for row, token, head in np.ndindex(query.shape[:3]):
+        own, seen = head // group, slice(START[row], LENGTH[row])
+        k = np.concatenate([keys[LAYER, row, own, seen], new_key[row, : token + 1, own]]).astype(np.float64)
+        v = np.concatenate([values[LAYER, row, own, seen], new_value[row, : token + 1, own]])
+        scores = k @ query[row, token, head] * query.shape[3] ** -0.5
+        weights = np.exp(scores - scores.max())
+        out[row, token, head] = weights @ v / weights.sum()
+    return out
+
+
+@functools.cache
+def runner(implementation: DecodeAttention):
+    return jax.jit(functools.partial(decode_attention, implementation=implementation))
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("sizes", [Sizes(1, 8, 2, 128), Sizes(4, 7, 7, 72), Sizes(16, 14, 2, 64)], ids=str)
+def test_new_tokens_attend_to_the_valid_slots_and_to_each_other(name, sizes):
+    query, new_key, new_value, keys, values = arrays(sizes)
+    out = runner(IMPLEMENTATIONS[name])(query, new_key, new_value, view(keys, values))
+    np.testing.assert_allclose(out, written_out(*arrays(sizes)), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_int8_entries_give_what_the_numbers_they_stand_for_give(name):
+    query, new_key, new_value, keys, values = arrays(Sizes(4, 7, 7, 72))
+    held = [to_int8(jnp.asarray(x)) for x in (keys, values)]
+    out = runner(IMPLEMENTATIONS[name])(query, new_key, new_value, view(*held))
+    meant = [np.asarray(decode_entries(x)) for x in held]
+    np.testing.assert_allclose(out, written_out(query, new_key, new_value, *meant), atol=2e-5)
+    assert np.abs(out - written_out(*arrays(Sizes(4, 7, 7, 72)))).max() > 1e-4  # and they are not exact
+
+
+@pytest.mark.parametrize("name", ["blocks", "pallas"])
+def test_blocks_beyond_what_is_used_are_not_read(name):
+    query, new_key, new_value, keys, values = arrays(Sizes(1, 8, 2, 128))
+    length = np.minimum(LENGTH, 250)
+    right = runner(WholeCache())(query, new_key, new_value, view(keys, values, length))
+    beyond = np.arange(CAPACITY) >= 256
+    if name == "pallas":  # row by row: its own blocks alone
+        beyond = beyond | (np.arange(CAPACITY) >= -(-length // 128)[:, None] * 128)
+    poisoned = [np.where(np.atleast_2d(beyond)[None, :, None, :, None], np.nan, x) for x in (keys, values)]
+    out = runner(IMPLEMENTATIONS[name])(query, new_key, new_value, view(*poisoned, length))
+    np.testing.assert_allclose(out[length > 0], right[length > 0], atol=2e-5)
+
+
+def test_a_shorter_length_takes_tokens_back():
+    query, new_key, new_value, keys, values = arrays(Sizes(4, 7, 7, 72))
+    shorter = np.maximum(LENGTH - 3, START)
+    forgotten = [x.copy() for x in (keys, values)]
+    for row, at in enumerate(shorter):
+        for x in forgotten:
+            x[:, row, :, at:] = 7.0
+    first, second = (
+        runner(WholeCache())(query, new_key, new_value, view(*x, shorter))
+        for x in ((keys, values), forgotten)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_several_tokens_at_once_give_what_one_after_the_other_gives():
+    query, new_key, new_value, keys, values = arrays(Sizes(4, 7, 7, 72))
+    room = np.minimum(LENGTH, CAPACITY - 4)
+    at_once = runner(WholeCache())(query, new_key, new_value, view(keys, values, room))
+    keys, values = keys.copy(), values.copy()
+    for token in range(4):
+        own = slice(token, token + 1)
+        one = runner(WholeCache())(
+            query[:, own], new_key[:, own], new_value[:, own], view(keys, values, room + token)
+        )
+        np.testing.assert_allclose(one[:, 0], at_once[:, token], atol=2e-5)
+        for row, at in enumerate(room + token):
+            keys[:, row, :, at], values[:, row, :, at] = new_key[row, token], new_value[row, token]
+
+
+def test_the_kernel_runs_over_a_mesh():
+    query, new_key, new_value, keys, values = arrays(Sizes(1, 8, 2, 128))
+    kernel = IMPLEMENTATIONS["pallas"]
+    alone = runner(kernel)(query, new_key, new_value, view(keys, values))
+    with jax.set_mesh(make_mesh({"data": 2, "fsdp": 2, "tensor": 2})):
+        divided = jax.jit(functools.partial(decode_attention, implementation=kernel))(
+            query, new_key, new_value, view(keys, values)
+        )
+    np.testing.assert_allclose(alone, divided, atol=1e-6)
