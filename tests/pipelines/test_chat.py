@@ -13,7 +13,7 @@ from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.pipelines import chat_session
-from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline, read_program, write_program, written_ids
+from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline, read_program
 from mammoth_jax.pipelines.chat_inputs import text_inputs
 from mammoth_jax.pipelines.chat_session import ChatSession
 from mammoth_jax.processing.text_generation_config import TextGenerationSettings
@@ -49,6 +49,7 @@ def test_a_second_turn_reads_only_what_is_new_and_equals_reading_everything():
     assert session.read.cache.length.tolist() == scratch.cache.length.tolist() == [len(last.conversation.ids)]
     assert session.read.cache.position.tolist() == scratch.cache.position.tolist()
     np.testing.assert_allclose(session.read.hidden, scratch.hidden, atol=1e-4)
+    np.testing.assert_array_equal(session.read.seen, scratch.seen)
 
 
 def test_a_batch_answers_each_question_as_if_it_were_alone():
@@ -83,36 +84,15 @@ def test_a_stream_that_is_left_keeps_what_was_read():
     stream = session.stream("hello", temperature=1.5, seed=3, **OPTIONS)
     next(stream)
     stream.close()
-    held = len(session.dialogue.conversation.ids)
-    assert held < session.num_read[0] + 8
+    held = session.dialogue.conversation.ids
+    assert len(held) < session.num_read[0] + 8 and session.read is not None
+    assert set(np.flatnonzero(session.read.seen[0]).tolist()) == set(held)  # not what was drawn ahead
     session.ask("go on", **OPTIONS)
     inputs = text_inputs(pipeline().loaded, [session.dialogue], [0], [0], 1)
     with jax.set_mesh(pipeline().loaded.mesh):
         scratch = read_program(pipeline().loaded.model.decoder, inputs, capacity=256)
     assert session.read is not None
     np.testing.assert_allclose(session.read.hidden, scratch.hidden, atol=1e-4)
-
-
-def test_the_penalty_counts_the_ids_of_all_turns():
-    """A session's second answer is that of the whole conversation from scratch, also after a stream that was left."""
-    penalty = {"repetition_penalty": 0.3, **OPTIONS}
-    session = ChatSession(pipeline())
-    stream = session.stream("hello", temperature=1.5, seed=3, **OPTIONS)
-    next(stream)
-    stream.close()
-    before = session.dialogue.conversation
-    session.ask("go on", **penalty)
-    written = session.dialogue.conversation.ids[len(before.ask(["go on"]).ids) :]
-    asked = dataclasses.replace(session.dialogue, conversation=before.ask(["go on"]))
-    inputs = text_inputs(pipeline().loaded, [asked], [0], [0], 1)
-    requests = ChatOptions(**penalty).resolved(pipeline().loaded).requests(1, 1)
-    with jax.set_mesh(pipeline().loaded.mesh):
-        scratch = read_program(pipeline().loaded.model.decoder, inputs, capacity=256)
-        state = write_program(
-            pipeline().loaded.model.decoder, scratch, requests, max_tokens=8, plan=pipeline().plan
-        )
-    assert list(written) == written_ids(state)[0]
-    assert len(set(written)) < len(written)
 
 
 def test_later_turns_write_the_cache_where_it_lies():
