@@ -1,10 +1,10 @@
 """Floating-point operations and bytes that a task needs, by the sizes alone.
 
 The compiler's own counter takes the body of a loop once and knows nothing of our kernels, so costs are counted here by
-hand: two operations for each multiplication in a matrix product or convolution (soft-max, norms and activations are left
-out), and the bytes that must cross HBM at the least.  Those are every weight once a pass, keys and values of a cache,
-and each layer's input and output; what a good kernel keeps on the chip (scores, inner activations of a layer) is free.
-Causal attention counts the half that is seen, a routed layer one expert a token.
+hand: two operations for each multiplication in a matrix product or convolution (soft-max, norms and activations are
+left out), and the bytes that must cross HBM at the least.  Those are every weight once a pass, keys and values of a
+cache, and each layer's input and output; what a good kernel keeps on the chip (scores, inner activations of a layer) is
+free.  Causal attention counts the half that is seen, a routed layer one expert a token.
 """
 
 import dataclasses
@@ -21,21 +21,22 @@ from mammoth_jax.models.vae.config import VAEConfig
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Operations and bytes of a whole program, on all its devices together."""
+    """Operations and bytes of a whole program, on all its devices together; ``weights`` are among the bytes."""
 
     flops: int = 0
     bytes: int = 0
+    weights: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.flops + other.flops, self.bytes + other.bytes)
+        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.weights + other.weights)
 
     def __mul__(self, times: int) -> "Cost":
-        return Cost(self.flops * times, self.bytes * times)
+        return Cost(self.flops * times, self.bytes * times, self.weights * times)
 
 
 def dense(weights: int, tokens: int, item: int) -> Cost:
     """Matrix products with ``weights`` numbers of ``item`` bytes, each of which is used for every token."""
-    return Cost(2 * weights * tokens, weights * item)
+    return Cost(2 * weights * tokens, weights * item, weights * item)
 
 
 def attended(queries: int, keys: int, heads: int, head_dim: int) -> Cost:
@@ -72,9 +73,8 @@ def decoder_pass(
     """Whole sequences, ``length`` new tokens a row after ``cached`` ones; keys and values are kept."""
     tokens, layers = rows * length, config.num_layers
     seen = length * cached + length * (length + 1) // 2
-    cost = Cost(
-        2 * decoder_weights(config) * tokens, decoder_weights(config, both_experts=both_experts) * item
-    )
+    read = decoder_weights(config, both_experts=both_experts) * item
+    cost = Cost(2 * decoder_weights(config) * tokens, read, read)
     cost += attended(seen, 1, config.num_heads, config.head_dim) * (rows * layers)
     cost += layer_traffic(layers, tokens, config.hidden_size, item)
     return cost + _cache(config, rows * (length + cached), item)

@@ -44,6 +44,11 @@ COMMANDS = {
         Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),
         Command("verify", "compare this installation with recorded numbers", "mammoth_jax.cli.verify"),
         Command("bench", "measure this machine on the model's programs", "mammoth_jax.cli.bench"),
+        Command(
+            "compile",
+            "compile for a TPU slice without one: does it fit, how fast?",
+            "mammoth_jax.cli.compile",
+        ),
         Command("config", "show a resolved configuration", "mammoth_jax.cli.config"),
     )
 }

@@ -55,7 +55,7 @@ HloModule jit_f, is_scheduled=true, entry_computation_layout={(bf16[8,4]{1,0})->
 ENTRY %main (x: bf16[8,4]) -> bf16[8,4] {
   %x = bf16[8,4]{1,0} parameter(0)
   %big = bf16[4096,4096]{0,1} copy(%x)
-  %moved = (bf16[8,4]{1,0}, bf16[8,4]{1,0}, u32[], u32[]) collective-permute-start(%x), channel_id=7, source_target_pairs={{0,1}}
+  %moved = (bf16[8,4]{1,0}, bf16[8,4]{1,0}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1}}
   %done = bf16[8,4]{1,0} collective-permute-done(%moved)
   %loop = (s32[], bf16[4096,4096], /*index=2*/s32[]) while(%big), condition=%step_condition, body=%step_body
   ROOT %out = bf16[8,4]{1,0} get-tuple-element(%loop), index=1
