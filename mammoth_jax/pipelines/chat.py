@@ -179,6 +179,9 @@ class ChatPipeline(Pipeline):
                 raise InputError(
                     f"chat: {name} for {len(given)} of {len(questions)} questions; give one list for each question"
                 )
+            for item in given or ():
+                if not isinstance(item, list | tuple):
+                    raise InputError(f"chat: {name} {item!r:.80}; expected a list for each question")
         form, rows = ChatFormat.of(self.loaded), []
         for i, asked in enumerate(questions):
             shown = list(images[i]) if images is not None else []

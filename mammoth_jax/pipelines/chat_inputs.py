@@ -105,6 +105,11 @@ def dialogue(loaded: LoadedModel, chat: ChatFormat, messages: Sequence[Mapping[s
       InputError: another role or part, roles out of order, or what :meth:`Dialogue.ask` refuses.
     """
     messages, template = list(messages), chat.template
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise InputError(
+                f'chat: message {message!r:.80}; expected {{"role": "user", "content": "..."}} and the like'
+            )
     if messages and messages[0].get("role") == "system":
         template = dataclasses.replace(template, system=_text(messages.pop(0).get("content")))
     out = Dialogue(Conversation(loaded.tokenizer, template), chat)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -181,6 +182,9 @@ def test_pieces_are_cut_between_characters():
         ("", {}, "empty question"),
         ([], {}, "no question"),
         (["a", "b"], {"images": [[]]}, "images for 1 of 2 questions"),
+        ("a", {"images": ["a.png"]}, "images 'a.png'; expected a list for each question"),
+        ("a", {"videos": [Path("a.mp4")]}, "videos .*; expected a list for each question"),
+        ([["a"]], {}, "message 'a'; expected"),
         ([[{"role": "robot", "content": "a"}]], {}, "role 'robot'"),
         ([[{"role": "user", "content": [{"type": "sound"}]}]], {}, "content"),
         ([[{"role": "system", "content": "a"}]], {}, "without a question"),
