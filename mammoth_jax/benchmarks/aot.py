@@ -17,6 +17,7 @@ from mammoth_jax.benchmarks import hlo
 from mammoth_jax.benchmarks.calls import Call, Task
 from mammoth_jax.benchmarks.chips import chip_of
 from mammoth_jax.benchmarks.costs import Cost
+from mammoth_jax.benchmarks.hlo_flops import product_flops
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.cache import KVCache
 
@@ -96,8 +97,8 @@ class Memory:
 class Compiled:
     """A program as compiled.
 
-    ``weight_share`` is how much of the weights that it reads each chip holds (1 where all are replicated); ``seconds``
-    are those of compiling.  ``refused`` is the compiler's message where it does not fit; ``memory`` then holds what
+    ``weight_share`` is how much of the weights that it reads each chip holds (1 where all are replicated),
+    ``product_flops`` what the products outside of kernels execute on a chip, ``seconds`` those of compiling.  ``refused`` is the compiler's message where it does not fit; ``memory`` then holds what
     that message says.
     """
 
@@ -109,6 +110,7 @@ class Compiled:
     refused: str | None = None
     collectives: dict[str, hlo.Traffic] = dataclasses.field(default_factory=dict)
     custom_calls: int = 0
+    product_flops: int = 0
     copies: tuple[hlo.Copy, ...] = ()
 
 
@@ -167,6 +169,7 @@ class _Compiler:
             None,
             hlo.collectives(text, call.steps),
             hlo.custom_calls(text),
+            self.per_chip * product_flops(text, call.steps),
             tuple(hlo.large_copies(text, steps=call.steps)),
         )
         return compiled, shaped(lowered.out_info, executable.output_shardings)

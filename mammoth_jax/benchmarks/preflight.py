@@ -38,7 +38,7 @@ class Times:
 def times(program: Compiled, chip: Chip, chips: int) -> Times:
     """The times of a program by the chip's peak figures.
 
-    Arithmetic is divided evenly.  A chip reads the weights that it holds, and writes and reads those (and everything
+    Arithmetic is divided evenly, or is what the program's products execute, if that is more.  A chip reads the weights that it holds, and writes and reads those (and everything
     else) that it gathers from others; the other bytes are divided evenly.
     """
     cost = program.cost
@@ -46,7 +46,7 @@ def times(program: Compiled, chip: Chip, chips: int) -> Times:
     own = cost.weights * program.weight_share + (cost.bytes - cost.weights) / chips
     received = sum(traffic.received for traffic in program.collectives.values())
     return Times(
-        cost.flops / chips / chip.flops,
+        max(cost.flops / chips, program.product_flops) / chip.flops,
         (own + 2 * gathered) / chip.hbm_bandwidth,
         received / chip.ici_bandwidth,
     )
@@ -111,8 +111,10 @@ def record(program: Compiled, chip: Chip, chips: int) -> dict[str, Any]:
         "refused": program.refused,
         "flops": program.cost.flops,
         "bytes": program.cost.bytes,
+        "chips": chips,
         "collectives": {kind: dataclasses.asdict(t) for kind, t in program.collectives.items()},
         "custom_calls": program.custom_calls,
+        "product_flops": program.product_flops,
         "copies_in_loops": [dataclasses.asdict(copy) for copy in program.copies],
         "seconds": dataclasses.asdict(needed) | {"roofline": needed.roofline, "bound": needed.bound},
         "compile_seconds": round(program.seconds, 1),

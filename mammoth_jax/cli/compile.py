@@ -128,6 +128,8 @@ def program_lines(program: Mapping[str, Any], limit: float) -> list[str]:
         f"{_size(hbm['logical_weights'])}",
         f"  {program['flops']:.3g} FLOP and {_size(program['bytes'])} on all chips; roofline "
         f"{seconds['roofline']:.3g} s ({parts})",
+        f"  products outside of kernels execute {program['product_flops']:.3g} FLOP on a chip, "
+        f"{program['product_flops'] * program['chips'] / max(program['flops'], 1):.2f} of an even share",
         f"  kernels: {program['custom_calls']}; collectives: {_collectives(program['collectives'])}",
     ]
     if program["refused"]:

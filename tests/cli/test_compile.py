@@ -1,5 +1,6 @@
 """``mammoth-jax compile`` with the compiler faked, and once with libtpu."""
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -192,6 +193,12 @@ def test_times_are_the_slowest_of_arithmetic_memory_and_links():
     )  # a quarter of the weights, and what is gathered
     assert times.links == pytest.approx(6e9 / 600e9)
     assert (times.roofline, times.bound) == (times.links, "links")
+
+
+def test_work_that_devices_repeat_takes_its_time():
+    chip = preflight.chip_of("v5p:2x2x1")
+    repeated = dataclasses.replace(compiled("p", 10.0), product_flops=10**12)
+    assert preflight.times(repeated, chip, chips=4).compute == pytest.approx(1e12 / 459e12)
 
 
 @pytest.mark.slow
