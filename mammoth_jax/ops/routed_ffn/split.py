@@ -72,14 +72,16 @@ class Split:
         filled = [jnp.arange(c)[None] < counts[:, e, None] for e, c in enumerate(self.capacities)]
         at = jnp.minimum(jnp.concatenate(slots, axis=1), expert.shape[1] - 1)
         token = jnp.take_along_axis(order, at, axis=1)  # which token a slot holds
-        is_filled = jnp.concatenate(filled, axis=1)[..., None]
+        is_filled = jnp.concatenate(filled, axis=1)[
+            ..., None
+        ]  # the rest holds somebody's token and counts for nothing
 
         capacity = jnp.asarray(self.capacities)
         first = jnp.cumsum(capacity) - capacity
         rank = jnp.take_along_axis(jnp.cumsum(own, axis=1), expert[..., None], axis=2)[..., 0] - 1
         slot = first[expert] + jnp.minimum(rank, capacity[expert] - 1)  # which slot holds a token
 
-        blocks = jnp.where(is_filled, take_rows(x, token, slot), 0)
+        blocks = take_rows(x, token, slot)
         edges = np.cumsum(self.capacities)[:-1].tolist()
         results = [
             swiglu(rows, kernels)
