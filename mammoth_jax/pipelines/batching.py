@@ -8,7 +8,7 @@ import numpy as np
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Int
-from mammoth_jax.pipelines.buckets import bucket, token_bucket
+from mammoth_jax.pipelines.buckets import bucket, prompt_bucket
 from mammoth_jax.pipelines.geometry import PictureSize
 from mammoth_jax.pipelines.references import Reference
 from mammoth_jax.processing.prompts import Part, answer_opening, drawing_prompt, negative_prompt
@@ -73,11 +73,14 @@ def prompt_rows(
     negative: str | None,
     guided: bool,
     num_rows: int,
+    num_prompts: int | None = None,
+    length: int | None = None,
     max_prompt_tokens: int = MAX_PROMPT_TOKENS,
     merge_size: int = 2,
 ) -> PromptRows:
     """Tokenizes each distinct prompt once; with ``guided`` also each distinct answer opening.
 
+    ``num_prompts`` and ``length`` are the padded sizes of the prompts, by default buckets.
     ``max_prompt_tokens`` bounds what is left of a prompt without its references and its reasoning, and ``merge_size``
     is the vision tower's.
 
@@ -126,7 +129,7 @@ def prompt_rows(
 
         negatives = np.full(num_rows, row(("negative", negative), make), np.int32)
     fill = num_rows - len(requests)
-    ids, lengths = padded_rows(rows, pictures=any(shown))
+    ids, lengths = padded_rows(rows, pictures=any(shown), count=num_prompts, length=length)
     answer_start = np.zeros(len(ids), np.int32)
     answer_start[: len(rows)] = starts
     return PromptRows(
@@ -141,11 +144,11 @@ def prompt_rows(
 
 
 def padded_rows(
-    rows: Sequence[Sequence[int]], *, pictures: bool
+    rows: Sequence[Sequence[int]], *, pictures: bool, count: int | None = None, length: int | None = None
 ) -> tuple[Int[np.ndarray, "p s"], Int[np.ndarray, " p"]]:
-    """Ids of prompts, right-padded to a bucket, and their lengths; buckets are finer where there are ``pictures``."""
-    longest = max(map(len, rows))
-    count, length = bucket(len(rows)), token_bucket(longest) if pictures else bucket(longest, 32)
+    """Ids of prompts, right-padded, and their lengths; buckets are finer where there are ``pictures``."""
+    count = count or bucket(len(rows))
+    length = length or prompt_bucket(max(map(len, rows)), pictures=pictures)
     ids = np.zeros((count, length), np.int32)
     for i, values in enumerate(rows):
         ids[i, : len(values)] = values

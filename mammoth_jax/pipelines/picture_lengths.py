@@ -7,9 +7,9 @@ import numpy as np
 
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.pipelines.batching import PictureRequest
+from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.options import TextToImageOptions
-from mammoth_jax.processing.prompts import PromptIds, drawing_prompt
-from mammoth_jax.processing.tokenizer import Tokenizer
+from mammoth_jax.processing.prompts import PromptIds, drawing_prompt, negative_prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,7 @@ class PictureLengths:
         target: patches of the picture there.
         seen: tokens of the vision tower in its prompt.
         reads: the prompts that are read for it, its own first; equal ones are read once a launch.
+        negative: length of the negative prompt among them, 0 without one.
         shows: whether its prompt holds references.
     """
 
@@ -34,6 +35,7 @@ class PictureLengths:
     target: int
     seen: int
     reads: tuple[Hashable, ...]
+    negative: int
     shows: bool
 
     @property
@@ -48,19 +50,22 @@ class PictureLengths:
 
 
 def picture_lengths(
-    config: MammothConfig, tokenizer: Tokenizer, request: PictureRequest, options: TextToImageOptions
+    loaded: LoadedModel, request: PictureRequest, options: TextToImageOptions
 ) -> PictureLengths:
     """Counts what a request takes; what the options' mode leaves out is 0."""
+    config, tokenizer = loaded.config, loaded.tokenizer
     merge, patch = config.backbone.vision.spatial_merge_size, config.dit.patch_size
     written = None if request.reasoning is None else request.reasoning.ids
     prompt = drawing_prompt(tokenizer, request.content(merge), *request.size.tokens, written)
     rows, cols = request.size.tokens
     shown, draws, paints = request.references, options.mode != "diffusion", options.mode != "ar"
+    negative = 0
     reads: list[Hashable] = [("prompt", request.prompt, shown, request.size.tokens, written)]
     if draws and options.ar_guidance_scale > 1:
         reads.append(("opening", request.size.tokens))
     if paints and options.guidance_scale > 1:
         reads.append("negative")
+        negative = len(negative_prompt(tokenizer, options.negative_prompt))
     return PictureLengths(
         prompt=len(prompt.ids),
         visual=rows * (cols + 1) + 1 if draws else 0,
@@ -71,6 +76,7 @@ def picture_lengths(
         target=request.size.patches[0] * request.size.patches[1] if paints else 0,
         seen=sum(each.patches.grid.tokens(merge) for each in shown if each.patches is not None),
         reads=tuple(reads),
+        negative=negative,
         shows=bool(shown),
     )
 

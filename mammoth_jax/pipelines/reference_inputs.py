@@ -23,6 +23,8 @@ def prompt_pictures(
     ids: Int[np.ndarray, "p s"],
     lengths: Int[np.ndarray, " p"],
     references: Sequence[Sequence[Reference]],
+    *,
+    num_tokens: int | None = None,
 ) -> PromptPictures | None:
     """Vision features of the pictures in prompts, where they go, and positions; ``None`` if there are none.
 
@@ -33,6 +35,7 @@ def prompt_pictures(
       loaded: the model.
       ids, lengths: right-padded prompts with a placeholder for each vision token.
       references: pictures of each of the first rows, in order.
+      num_tokens: padded number of vision tokens, by default a bucket.
     """
     patches = [shown.patches for row in references for shown in row if shown.patches is not None]
     tower = loaded.model.vision
@@ -43,7 +46,8 @@ def prompt_pictures(
     grids = np.asarray([picture.grid for picture in patches], np.int32)
     count = sum(picture.grid.tokens(merge) for picture in patches)
     values = np.concatenate([picture.values for picture in patches])
-    features = see_program(tower, tower.prepare(values, grids, [patch_bucket(len(values), merge)]))
+    length = num_tokens * merge**2 if num_tokens else patch_bucket(len(values), merge)
+    features = see_program(tower, tower.prepare(values, grids, [length]))
     valid = np.arange(ids.shape[1])[None] < lengths[:, None]
     names = {"image_token_id": backbone.image_token_id, "video_token_id": backbone.video_token_id}
     slots = feature_slots(ids, valid, **names, image_tokens=count, video_tokens=0)

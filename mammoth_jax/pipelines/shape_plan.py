@@ -99,7 +99,6 @@ def plan_shapes(
     lengths: Sequence[PictureLengths],
     *,
     batch_size: int = 16,
-    negative: int = 0,
     shards: int = 1,
     known: Collection[BucketShape] = (),
     policy: ShapePolicy = ShapePolicy(),
@@ -111,7 +110,6 @@ def plan_shapes(
     Args:
       lengths: what each request takes.
       batch_size: rows of a launch; a bucket of more requests has several launches of one shape.
-      negative: length of a prompt that is read in every launch beside the requests' own.
       shards: over how many devices rows are spread.
       known: shapes whose programs are compiled.
       policy: when to stop.
@@ -129,12 +127,12 @@ def plan_shapes(
         numbers, count = sorted(members), -(-len(members) // batch_size)
         cuts = [len(numbers) * i // count for i in range(count + 1)]
         launches = tuple(tuple(numbers[a:b]) for a, b in zip(cuts, cuts[1:], strict=False))
-        shape = _shape([[lengths[i] for i in launch] for launch in launches], negative, shards)
+        shape = _shape([[lengths[i] for i in launch] for launch in launches], shards)
         return Bucket(shape, launches)
 
     alike: dict[tuple, list[int]] = {}
     for number, each in enumerate(lengths):
-        alike.setdefault(_row(_shape([[each]], negative, 1)), []).append(number)
+        alike.setdefault(_row(_shape([[each]], 1)), []).append(number)
     buckets = [join(members) for members in alike.values()]
     joined = {(a, b): join(a.members + b.members) for i, a in enumerate(buckets) for b in buckets[i + 1 :]}
     while joined:
@@ -211,20 +209,22 @@ def _row(shape: BucketShape) -> tuple:
     return shape.prompt, shape.visual, shape.text, shape.num_references, shape.reference, shape.target
 
 
-def _shape(launches: Sequence[Sequence[PictureLengths]], negative: int, shards: int) -> BucketShape:
+def _shape(launches: Sequence[Sequence[PictureLengths]], shards: int) -> BucketShape:
     """The shape that holds every launch; what none of them has stays 0."""
     members = [each for launch in launches for each in launch]
-    prompt = max(negative, *(each.prompt for each in members))
+    prompt = max(max(each.prompt, each.negative) for each in members)
+    text = max(max(each.text, each.negative) for each in members)
+    padded = prompt_bucket(prompt, pictures=any(each.shows for each in members))
     visual, target = max(each.visual for each in members), max(each.target for each in members)
     reference = max((n for each in members for n in each.references), default=0)
     seen = max(sum({each.reads[:1]: each.seen for each in launch}.values()) for launch in launches)
     return BucketShape(
         rows=row_bucket(max(map(len, launches)), shards),
         prompts=bucket(max(len({read for each in launch for read in each.reads}) for launch in launches)),
-        prompt=prompt_bucket(prompt, pictures=any(each.shows for each in members)),
+        prompt=padded,
         seen=token_bucket(seen) if seen else 0,
         visual=token_bucket(visual) if visual else 0,
-        text=condition_bucket(max(negative, *(each.text for each in members))) if target else 0,
+        text=min(condition_bucket(text), padded) if target else 0,
         num_references=max(len(each.references) for each in members),
         reference=latent_bucket(reference) if reference else 0,
         target=latent_bucket(target) if target else 0,

@@ -17,12 +17,12 @@ from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.ops.patchify import patchify, unpatchify
 from mammoth_jax.pipelines.batching import PictureRequest, PromptRows, prompt_rows
-from mammoth_jax.pipelines.buckets import bucket, token_bucket
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.launch import Progress, launcher
 from mammoth_jax.pipelines.loading import Pipeline
 from mammoth_jax.pipelines.options import NEEDED_PARTS, Picture, TextToImageOptions, parse_options
 from mammoth_jax.pipelines.output import CONVERT, OutputType, TextToImageOutput
+from mammoth_jax.pipelines.picture_lengths import picture_lengths
 from mammoth_jax.pipelines.programs import (
     develop_program,
     develop_tokens_program,
@@ -32,6 +32,7 @@ from mammoth_jax.pipelines.programs import (
     read_program,
 )
 from mammoth_jax.pipelines.reference_inputs import prompt_pictures, reference_latents
+from mammoth_jax.pipelines.shape_plan import BucketShape, ShapePlan, ShapePolicy, plan_shapes
 from mammoth_jax.pipelines.think_then_draw import ThinkOptions, check_reasoning, with_reasoning
 from mammoth_jax.processing.special_tokens import IMAGE_END
 from mammoth_jax.sampling.decode import DecodePlan, Requests, VisualVocabulary
@@ -44,9 +45,13 @@ StepCallback = Callable[["TextToImagePipeline", int, np.ndarray, dict[str, np.nd
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextToImagePipeline(Pipeline):
-    """Draws pictures from prompts with a loaded model."""
+    """Draws pictures from prompts with a loaded model.
+
+    ``shapes`` are those drawn so far; later calls prefer them, and draw the same pictures as without them.
+    """
 
     tiling: Tiling = Tiling()
+    shapes: set[BucketShape] = dataclasses.field(default_factory=set)
 
     def __call__(
         self,
@@ -77,10 +82,11 @@ class TextToImagePipeline(Pipeline):
             ``pictures[i].request.reasoning`` holds what was written.
           output_type: ``pil``, ``np`` (uint8 arrays) or ``latent`` (float32 VAE latents, scaled as the network sees
             them; no pixels are decoded).
-          batch_size: pictures a launch.
+          batch_size: pictures a launch, at most; pictures of like lengths are drawn together (``shape_plan.py``).
           progress: called with (stage, done, total): before and after each program, and with the pictures done.
           callback_on_step_end: called on the host after each diffusion step with the pipeline, the step, the rows'
-            times and ``{"latents": [b, n, p] patch tokens}``; it watches, what it returns is not used.
+            times and ``{"latents": [b, n, p] patch tokens}`` (padded to the bucket); it watches, what it returns is
+            not used.
           options: fields of :class:`TextToImageOptions`.
 
         Raises:
@@ -111,26 +117,46 @@ class TextToImagePipeline(Pipeline):
         progress: Progress | None = None,
         callback_on_step_end: StepCallback | None = None,
     ) -> TextToImageOutput:
-        """Draws requests, which may have references and reasoning, a batch at a time; see :meth:`__call__`."""
+        """Draws requests, which may have references and reasoning, bucket by bucket; see :meth:`__call__`."""
         if output_type not in CONVERT:
             raise InputError(f"output_type {output_type!r}: expected one of {sorted(CONVERT)}")
         if latents is not None and len(latents) != len(requests):
             raise InputError(f"latents for {len(latents)} pictures, but {len(requests)} are asked for")
-        pictures: list[Picture] = []
-        for first in range(0, len(requests), batch_size):
-            part = slice(first, first + batch_size)
-            noise = None if latents is None else latents[part]
-            pictures += self.generate(
-                requests[part],
-                settings,
-                noise,
-                pixels=output_type != "latent",
-                progress=progress,
-                on_step=None if callback_on_step_end is None else _OnStep(self, callback_on_step_end),
-            )
-            if progress is not None:
-                progress("drawing", len(pictures), len(requests))
+        check_reasoning(requests)
+        drawn: dict[int, Picture] = {}
+        for bucket in self.plan(requests, settings, batch_size).buckets:
+            for numbers in bucket.launches:
+                pictures = self.generate(
+                    [requests[number] for number in numbers],
+                    settings,
+                    None if latents is None else np.asarray(latents)[list(numbers)],
+                    shape=bucket.shape,
+                    pixels=output_type != "latent",
+                    progress=progress,
+                    on_step=None if callback_on_step_end is None else _OnStep(self, callback_on_step_end),
+                )
+                drawn |= dict(zip(numbers, pictures, strict=True))
+                if progress is not None:
+                    progress("drawing", len(drawn), len(requests))
+        pictures = [drawn[number] for number in range(len(requests))]
         return TextToImageOutput([CONVERT[output_type](p) for p in pictures], pictures)
+
+    def plan(
+        self,
+        requests: Sequence[PictureRequest],
+        options: TextToImageOptions,
+        batch_size: int = 16,
+        policy: ShapePolicy = ShapePolicy(),
+    ) -> ShapePlan:
+        """Which requests are drawn together, in which shapes, and how much of that is padding."""
+        lengths = [picture_lengths(self.loaded, request, options) for request in requests]
+        return plan_shapes(
+            lengths,
+            batch_size=batch_size,
+            shards=self.loaded.mesh.shape["data"] * self.loaded.mesh.shape["fsdp"],
+            known=self.shapes,
+            policy=policy,
+        )
 
     def generate(
         self,
@@ -138,28 +164,34 @@ class TextToImagePipeline(Pipeline):
         options: TextToImageOptions,
         latents: Float[np.ndarray, "b rows cols c"] | None = None,
         *,
+        shape: BucketShape | None = None,
         pixels: bool = True,
         progress: Progress | None = None,
         on_step: OnStep | None = None,
     ) -> list[Picture]:
-        """Draws one batch, whatever its mixture of prompts, grids and sizes."""
+        """Draws one batch, whatever its mixture of prompts, grids and sizes, in a ``shape`` that holds it."""
         loaded = self.loaded
         loaded.model.require(f"text to image (mode {options.mode})", *NEEDED_PARTS[options.mode])
+        if shape is None:
+            shape = self.plan(requests, options, len(requests), ShapePolicy(max_buckets=1)).buckets[0].shape
+        self.shapes.add(shape)
         guides = options.guidance_scale > 1 and options.mode != "ar"
         rows = prompt_rows(
             loaded.tokenizer,
             requests,
             negative=options.negative_prompt if guides else None,
             guided=options.ar_guidance_scale > 1 and options.mode != "diffusion",
-            num_rows=bucket(len(requests)),
+            num_rows=shape.rows,
+            num_prompts=shape.prompts,
+            length=shape.prompt,
             merge_size=loaded.config.backbone.vision.spatial_merge_size,
         )
-        conditions = self.condition_plan
+        conditions = dataclasses.replace(self.condition_plan, text_size=shape.text or None)
         if check_reasoning(requests):
             conditions = dataclasses.replace(conditions, with_answer_text=True)
         with jax.set_mesh(loaded.mesh):
             launch = launcher(progress)
-            pictures = prompt_pictures(loaded, rows.ids, rows.lengths, rows.references)
+            pictures = prompt_pictures(loaded, rows.ids, rows.lengths, rows.references, num_tokens=shape.seen)
             if pictures is not None and loaded.config.condition.edit_condition == "release":
                 conditions = dataclasses.replace(conditions, second_pass=True)
                 if options.mode == "diffusion":
@@ -182,15 +214,13 @@ class TextToImagePipeline(Pipeline):
                     rows.negative,
                     plan=self.decode_plan,
                     conditions=conditions,
-                    max_tokens=token_bucket(max(_num_tokens(r) for r in requests)),
+                    max_tokens=shape.visual,
                     guided=options.ar_guidance_scale > 1,
                 )
                 tokens, positive, negative = drawing.tokens, drawing.positive, drawing.negative
             if options.mode == "ar":
                 return self._develop_tokens(requests, tokens)
-            painted = self._paint(
-                launch, requests, positive, negative, len(rows.prompt), options, latents, on_step
-            )
+            painted = self._paint(launch, requests, positive, negative, shape, options, latents, on_step)
             if on_step is not None:
                 jax.effects_barrier()
             return self._develop(requests, painted, tokens, pixels)
@@ -251,22 +281,27 @@ class TextToImagePipeline(Pipeline):
         requests: Sequence[PictureRequest],
         positive: Condition,
         negative: Condition | None,
-        num_rows: int,
+        shape: BucketShape,
         options: TextToImageOptions,
         latents: np.ndarray | None,
         on_step: OnStep | None,
     ) -> jax.Array:
-        config = self.loaded.config
+        config, num_rows = self.loaded.config, shape.rows
         fill = [requests[0]] * (num_rows - len(requests))
         sizes = np.asarray([r.size.patches for r in (*requests, *fill)], np.int32)
         guided = guided_steps(options.num_inference_steps, options.cfg_range, options.faults)
         guidance: Guidance = "never" if negative is None else "always" if guided.all() else "ranged"
         if latents is not None:
             start = np.asarray(patchify(np.asarray(latents, np.float32), config.dit.patch_size))
-            start = np.concatenate([start, np.zeros((num_rows - len(start), *start.shape[1:]), np.float32)])
+            start = np.pad(start, ((0, num_rows - len(start)), (0, shape.target - start.shape[1]), (0, 0)))
         else:
             start = np.asarray([r.seed for r in (*requests, *fill)], np.uint32)
-        references = reference_latents(config.dit, [r.references for r in (*requests, *fill)])
+        references = reference_latents(
+            config.dit,
+            [r.references for r in (*requests, *fill)],
+            num_references=shape.num_references,
+            num_tokens=shape.reference,
+        )
         by_image = references is not None and options.image_guidance_scale > 1
         result = launch(
             "diffusion",
@@ -282,7 +317,7 @@ class TextToImagePipeline(Pipeline):
             np.full(num_rows, options.guidance_scale, np.float32),
             np.full(num_rows, options.image_guidance_scale, np.float32) if by_image else None,
             references,
-            num_tokens=int(np.prod(sizes, axis=1).max()),
+            num_tokens=shape.target,
             solver=SOLVERS[options.solver],
             guidance=guidance,
             faults=options.faults,
@@ -374,11 +409,6 @@ def _one_each(name: str, value: Any, count: int) -> list[Any]:
     if len(values) != count:
         raise InputError(f"{name}: {len(values)} values for {count} prompts; give one, or one a prompt")
     return values
-
-
-def _num_tokens(request: PictureRequest) -> int:
-    rows, cols = request.size.tokens
-    return rows * (cols + 1) + 1
 
 
 def _groups(keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:

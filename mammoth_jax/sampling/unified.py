@@ -44,7 +44,8 @@ class ConditionPlan:
     """Which tokens condition the diffusion transformer; see :func:`build_condition`.
 
     ``second_pass`` takes the features of a pass without pixels over the finished sequence, as the release does for
-    edits, instead of those met while decoding.
+    edits, instead of those met while decoding.  ``text_size`` is the padded length of the text; by default a whole
+    prompt has room, which is far more than its text where it shows pictures.
     """
 
     generation_start: int
@@ -52,6 +53,7 @@ class ConditionPlan:
     mode: ConditionMode
     with_answer_text: bool
     second_pass: bool = False
+    text_size: int | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -108,8 +110,9 @@ def finish(
     if conditions.second_pass:
         sequence = reread(decoder, sequence, plan.taps)
     # all text, reasoning included, is in the prompt: what was decoded are generation tokens alone
-    condition = _select(sequence, conditions, prompts.ids.shape[1], state.tokens.shape[1] + 2)
-    negative = None if negative_rows is None else negative_condition(prompts, negative_rows)
+    text_size = conditions.text_size or prompts.ids.shape[1]
+    condition = _select(sequence, conditions, text_size, state.tokens.shape[1] + 2)
+    negative = None if negative_rows is None else negative_condition(prompts, negative_rows, text_size)
     return Drawing(state.tokens, condition, negative)
 
 
@@ -122,13 +125,15 @@ def text_condition(
     sequence = DecodedSequence(
         prompts.ids[rows], prompts.features[rows], valid, valid & (at >= answer_start[rows][:, None])
     )
-    return _select(sequence, dataclasses.replace(conditions, mode="text"), prompts.ids.shape[1], 0)
+    text_size = conditions.text_size or prompts.ids.shape[1]
+    return _select(sequence, dataclasses.replace(conditions, mode="text"), text_size, 0)
 
 
-def negative_condition(prompts: Prefill, rows: Int[Array, " r"]) -> Condition:
-    """The negative branch: every token of its own prompt, no features of visual tokens."""
-    valid = jnp.arange(prompts.ids.shape[1])[None] < prompts.cache.length[rows][:, None]
-    features = jnp.where(valid[..., None], prompts.features[rows], 0)
+def negative_condition(prompts: Prefill, rows: Int[Array, " r"], text_size: int) -> Condition:
+    """The negative branch: every token of its own prompt (at most ``text_size``), no features of visual tokens."""
+    size = min(text_size, prompts.ids.shape[1])
+    valid = jnp.arange(size)[None] < prompts.cache.length[rows][:, None]
+    features = jnp.where(valid[..., None], prompts.features[rows, :size], 0)
     return Condition(features, valid, None, None)
 
 
@@ -199,7 +204,9 @@ def read_prompts(
 ) -> tuple[Condition, Condition | None]:
     """Conditions without visual tokens (diffusion from text features alone)."""
     positive = text_condition(prompts, rows, answer_start, conditions)
-    return positive, None if negative_rows is None else negative_condition(prompts, negative_rows)
+    if negative_rows is None:
+        return positive, None
+    return positive, negative_condition(prompts, negative_rows, positive.text.shape[1])
 
 
 def paint(

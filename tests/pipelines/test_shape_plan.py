@@ -32,7 +32,7 @@ SIZES = [
     (896, 1152),
     (640, 1536),
 ]
-SQUARE = PictureLengths(100, 4161, 80, (), 4096, 0, ("a", "opening", "negative"), False)
+SQUARE = PictureLengths(100, 4161, 80, (), 4096, 0, ("a", "opening", "negative"), 80, False)
 
 
 @functools.cache
@@ -53,8 +53,7 @@ def lengths(height: int, width: int, words: int, references: tuple[tuple[int, in
     request = PictureRequest(
         "x" * words, 0, picture_size(dev(), height, width), tuple(reference(*size) for size in references)
     )
-    words_of = random_model_words()  # the tokenizer at hand; patches merge as in the released model
-    return picture_lengths(words_of.config, words_of.tokenizer, request, OPTIONS)
+    return picture_lengths(random_model_words(), request, OPTIONS)  # its patches merge as the released ones
 
 
 def mixture(seed: int, count: int = 10) -> list[PictureLengths]:
@@ -82,7 +81,7 @@ def test_what_a_request_takes_is_counted_from_its_prompt():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_ten_edits_of_the_released_models_sizes_fall_into_few_buckets_with_little_padding(seed):
-    plan = plan_shapes(mixture(seed), negative=80)
+    plan = plan_shapes(mixture(seed))
     assert len(plan.buckets) <= 4
     assert plan.decoded_padding <= 0.35 and plan.diffused_padding <= 0.35
     assert sorted(n for bucket in plan.buckets for n in bucket.members) == list(range(10))
@@ -107,7 +106,7 @@ def test_later_mixtures_mostly_run_what_is_compiled():
     known: set = set()
     new = []
     for seed in range(20):
-        plan = plan_shapes(mixture(seed), negative=80, known=known)
+        plan = plan_shapes(mixture(seed), known=known)
         assert len(plan.buckets) <= 4 and max(plan.decoded_padding, plan.diffused_padding) <= 0.35
         shapes = {bucket.shape for bucket in plan.buckets}
         new.append(len(shapes - known))
@@ -135,7 +134,7 @@ def test_unlike_requests_are_kept_apart_until_there_are_too_many_buckets():
 
 
 def test_a_long_negative_prompt_has_room():
-    (bucket,) = plan_shapes([SQUARE], negative=300).buckets
+    (bucket,) = plan_shapes([dataclasses.replace(SQUARE, negative=300)]).buckets
     assert bucket.shape.prompt >= 300 and bucket.shape.text >= 300
 
 
