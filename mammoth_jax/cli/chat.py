@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mammoth_jax.cli.argument_types import positive
 from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options
+from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
     from mammoth_jax.pipelines.chat_session import ChatSession
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answers the question, or all lines of the input."""
+    """Answers the question, or all lines of the input; a line that is refused leaves the conversation as it was."""
     from mammoth_jax.core.compilation_cache import enable_compilation_cache
     from mammoth_jax.core.precision import matmul_precision
 
@@ -59,13 +60,20 @@ def run(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     enable_compilation_cache()
     session = load_session(args)
-    shown = {"images": args.images, "videos": args.videos}
+    shown, status = {"images": args.images, "videos": args.videos}, 0
     with matmul_precision(args.precision):
         for question in questions(args):
-            _answer(session, question, {**options, **shown}, as_json=args.json)
+            try:
+                _answer(session, question, {**options, **shown}, as_json=args.json)
+            except InputError as error:
+                if args.question is not None:
+                    raise
+                print(error, file=sys.stderr, flush=True)
+                status = 2
+                continue
             shown = {}
             options["seed"] = options.get("seed", 0) + 1
-    return 0
+    return status
 
 
 def questions(args: argparse.Namespace) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from mammoth_jax.cli import chat
 from mammoth_jax.cli.main import main
+from mammoth_jax.core.errors import InputError
 
 
 class FakeSession:
@@ -53,6 +54,19 @@ def test_without_a_question_lines_are_read_and_pictures_shown_once(session, caps
     assert status == 0 and out == "ONE\nTWO\n"
     assert [question for question, _ in session.calls] == ["one", "two"]
     assert "images" in session.calls[0][1] and "images" not in session.calls[1][1]
+
+
+def test_a_refused_line_is_named_and_the_conversation_goes_on(session, capsys, monkeypatch):
+    def ask(question, **options):
+        if question == "long":
+            raise InputError("conversation of 9 tokens: shorten it")
+        return FakeSession.ask(session, question, **options)
+
+    monkeypatch.setattr(session, "ask", ask)
+    monkeypatch.setattr("sys.stdin", io.StringIO("long\nshort\n"))
+    status, out, error = run(capsys, "--image", "a.png", "--preset", "nano")
+    assert (status, out) == (2, "SHORT\n") and error.endswith("shorten it\n")
+    assert "images" in session.calls[0][1]  # still to be shown
 
 
 def test_json_is_a_line_an_answer(session, capsys):
