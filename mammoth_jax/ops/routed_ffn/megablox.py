@@ -16,7 +16,7 @@ from mammoth_jax.ops.routed_ffn.per_device import route_per_device
 
 @dataclasses.dataclass(frozen=True)
 class Megablox:
-    """``tiling`` is the block of rows, of the summed dimension and of the columns of each product.
+    """``tiling`` is the block of rows, of the summed dimension and of the columns of each product, in bfloat16.
 
     The experts' kernels are stacked for each call.  Away from a TPU the kernels are interpreted, for tests.
     """
@@ -44,10 +44,12 @@ def _product(
 ) -> Float[Array, "n f"]:
     n = rows.shape[0]
     tile = min(tiling[0], -(-n // 16) * 16)
+    # Wider numbers get narrower blocks, of as many bytes of VMEM.
+    inner, columns = (max(128, size * 2 // rows.dtype.itemsize) for size in tiling[1:])
     padding = -n % tile
     padded = jnp.pad(rows, ((0, padding), (0, 0)))
     filled = counts.at[-1].add(padding)  # zeros of the last expert: no result, no gradient
     out = gmm(
-        padded, jnp.stack(kernels), filled, rows.dtype, (tile, *tiling[1:]), None, None, False, interpret
+        padded, jnp.stack(kernels), filled, rows.dtype, (tile, inner, columns), None, None, False, interpret
     )
     return out[:n]
