@@ -11,6 +11,9 @@ import pytest
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.ops.attention import attention
 from mammoth_jax.ops.attention.chunked import Chunked
+from mammoth_jax.ops.attention.library import CUDNN, Splash
+from mammoth_jax.ops.attention.pallas_tpu import PallasTPU
+from mammoth_jax.ops.attention.task import AttentionTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,30 @@ CASES = (
     Case("bfloat16", head_dim=128, dtype="bfloat16", causal=True, segments=((100, 30), (100, 30))),
 )
 
+# What a case adds to those that always run is little: these run with the slow ones.
+RARELY = {
+    "chunked": {"head size 64, full", "keys fewer than queries", "a row of padding only", "prefill goes on"},
+    "pallas_tpu": {
+        "head size 64, full",
+        "small head size",
+        "queries fewer than keys",
+        "keys fewer than queries",
+        "causal within packed segments",
+        "prefill goes on",
+        "a row of padding only",
+        "keys of padding only",
+    },
+}
+
+
+def cases_of(name):
+    marks = {case: pytest.mark.slow if case.name in RARELY[name] else () for case in CASES}
+    return [pytest.param(case, marks=marks[case], id=case.name) for case in CASES]
+
+
 SMALL_BLOCKS = Chunked(query_block=64, key_block=32)
+INTERPRETED = PallasTPU(interpret=True)
+SPLASH = Splash(interpret=True)
 
 
 def make_inputs(case, seed=0):
@@ -108,9 +134,33 @@ def assert_equal_to_reference(case, implementation):
         )
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", cases_of("chunked"))
 def test_chunked_equals_the_reference(case):
     assert_equal_to_reference(case, SMALL_BLOCKS)
+
+
+@pytest.mark.parametrize("case", cases_of("pallas_tpu"))
+def test_our_tpu_kernels_equal_the_reference(case):
+    assert_equal_to_reference(case, INTERPRETED)
+
+
+LONG = (
+    Case("causal", heads=(2, 1), lengths=(1300, 1300), causal=True),
+    Case("prefill goes on", heads=(2, 1), lengths=(600, 2100), causal=True, offsets=(1490,)),
+    Case(
+        "segments",
+        heads=(2, 1),
+        head_dim=72,
+        lengths=(1500, 2500),
+        segments=((1100, 10, 300), (200, 1000, 1200)),
+    ),
+)
+
+
+@pytest.mark.parametrize("case", LONG, ids=str)
+def test_our_tpu_kernels_over_several_of_their_blocks_equal_the_reference(case):
+    """With the block sizes that are compiled; lengths need at least two blocks of queries and of keys."""
+    assert_equal_to_reference(case, INTERPRETED)
 
 
 def test_chunked_with_its_own_blocks_equals_the_reference():
@@ -119,7 +169,38 @@ def test_chunked_with_its_own_blocks_equals_the_reference():
     )
 
 
-@pytest.mark.parametrize("implementation", ["reference", SMALL_BLOCKS], ids=["reference", "chunked"])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*CASES, *LONG], ids=str)
+def test_splash_equals_the_reference(case):
+    (h, k), (s, t) = case.heads, case.lengths
+    offset, segments = case.offsets is not None, case.segments is not None
+    task = AttentionTask("tpu", 1, s, t, h, k, case.head_dim, case.dtype, case.causal, segments, offset)
+    if SPLASH.lacks(task) is not None:
+        pytest.skip(SPLASH.lacks(task))
+    assert_equal_to_reference(case, SPLASH)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "case", [case for case in (*CASES, *LONG) if case.offsets is None and case.head_dim >= 64], ids=str
+)
+def test_cudnn_equals_the_reference(case):
+    assert_equal_to_reference(dataclasses.replace(case, dtype="bfloat16"), CUDNN)
+
+
+@pytest.mark.tpu
+@pytest.mark.parametrize("implementation", ["pallas_tpu", "chunked"])
+@pytest.mark.parametrize("case", [*CASES, *LONG], ids=str)
+def test_compiled_kernels_equal_the_reference(case, implementation):
+    with jax.default_matmul_precision("highest"):
+        assert_equal_to_reference(case, implementation)
+
+
+@pytest.mark.parametrize(
+    "implementation",
+    ["reference", SMALL_BLOCKS, INTERPRETED, pytest.param(SPLASH, marks=pytest.mark.slow)],
+    ids=["reference", "chunked", "pallas_tpu", "splash"],
+)
 def test_padding_gives_zeros_and_zero_gradients(implementation):
     case = Case("", batch=2, segments=((70,), (70,)))
     arrays, options = make_inputs(case)
@@ -142,6 +223,11 @@ def test_keys_of_another_segment_do_not_matter():
 
 
 @pytest.mark.parametrize(
+    "implementation",
+    [SMALL_BLOCKS, pytest.param(INTERPRETED, marks=pytest.mark.slow)],
+    ids=["chunked", "pallas_tpu"],
+)
+@pytest.mark.parametrize(
     ("heads", "batch", "sizes"),
     [
         ((4, 4), 2, {"data": 2, "fsdp": 1, "tensor": 4}),
@@ -151,12 +237,12 @@ def test_keys_of_another_segment_do_not_matter():
     ],
     ids=["heads", "heads of one", "length", "rows"],
 )
-def test_a_mesh_changes_nothing(heads, batch, sizes):
+def test_a_mesh_changes_nothing(heads, batch, sizes, implementation):
     segments = ((70, 70), (70, 70))
     case = Case("", heads=heads, batch=batch, head_dim=16, causal=True, segments=segments, lengths=(148, 148))
     arrays, options = make_inputs(case)
     expected = value_and_gradients(arrays, options, "reference")
     with jax.set_mesh(make_mesh(sizes)):
-        found = value_and_gradients(arrays, options, SMALL_BLOCKS)
+        found = value_and_gradients(arrays, options, implementation)
     for want, have in zip(expected, found, strict=True):
         np.testing.assert_allclose(have, want, atol=2e-5 * float(jnp.abs(want).max()))

@@ -5,11 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.mesh import make_mesh
-from mammoth_jax.ops.attention import attention, use_attention
+from mammoth_jax.core.mesh import AXES, make_mesh
+from mammoth_jax.ops.attention import attention, library, use_attention
 from mammoth_jax.ops.attention.per_device import divide
+from mammoth_jax.ops.attention.segment_runs import are_only_padded, are_packed, find_runs
 from mammoth_jax.ops.attention.table import IMPLEMENTATIONS, choose
 from mammoth_jax.ops.attention.task import AttentionTask
 
@@ -80,6 +82,70 @@ def test_a_lack_is_refused_by_name_with_alternatives():
         choose(SMALL, NoCausal())
     with use_attention(NoCausal()), pytest.raises(InputError, match="'nocausal' has no causal mask"):
         choose(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "message"),
+    [
+        ("pallas_tpu", {"platform": "cpu"}, "'pallas_tpu' needs a TPU, not cpu; reference, chunked can"),
+        ("pallas_tpu", {"head_dim": 20}, "has no head size 20"),
+        ("splash", {"offset": True}, "'splash' has no query offset; reference, chunked, pallas_tpu can"),
+        ("cudnn", {}, "'cudnn' needs a GPU, not tpu"),
+        ("cudnn", {"platform": "gpu"}, "needs cuDNN"),
+        ("tokamax", {}, "'tokamax' needs the package tokamax .install the extra"),
+    ],
+)
+def test_libraries_and_kernels_are_refused_where_they_cannot(name, features, message, monkeypatch):
+    monkeypatch.setattr(library, "_has_cudnn", lambda: False)
+    monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=message):
+        choose(dataclasses.replace(TRAINING, **{"platform": "tpu", **features}), name)
+
+
+def test_accelerators_train_on_their_own_kernels(monkeypatch):
+    monkeypatch.setattr(library, "_has_cudnn", lambda: True)
+    assert choose(dataclasses.replace(TRAINING, platform="tpu")).name == "pallas_tpu"
+    assert choose(dataclasses.replace(TRAINING, platform="gpu")).name == "cudnn"
+    assert choose(dataclasses.replace(TRAINING, platform="gpu", dtype="float32")).name == "chunked"
+    assert choose(dataclasses.replace(TRAINING, platform="tpu", head_dim=512)).name == "chunked"
+
+
+def test_a_mesh_of_tpus_is_compiled_for_without_one():
+    device = AbstractDevice(device_kind="TPU v5p", num_cores=1, platform="tpu")
+    mesh = AbstractMesh((1, 1, 1), AXES, (AxisType.Auto,) * 3, abstract_device=device)
+    x = jax.ShapeDtypeStruct((1, 2048, 4, 64), jnp.bfloat16)
+    with jax.sharding.use_abstract_mesh(mesh):
+        text = str(jax.make_jaxpr(lambda x: attention(x, x, x))(x))
+    assert "attention_forward" in text
+    assert "attention_forward" not in str(jax.make_jaxpr(lambda x: attention(x, x, x))(x))
+
+
+def test_runs_of_segments_are_told_apart():
+    rows = jnp.asarray([[1, 1, 2, 0, 3, 3, 0], [4, 4, 4, 0, 0, 0, 0]])
+    runs = find_runs(rows, 4)
+    assert runs.start.tolist() == [[0, 2, 4, -1], [0, -1, -1, -1]]
+    assert runs.length.tolist() == [[2, 1, 2, -1], [3, -1, -1, -1]]
+    assert runs.segment.tolist() == [[1, 2, 3, 0], [4, 0, 0, 0]]
+    assert are_packed(runs, runs, True) and not are_only_padded(runs, runs)
+    assert not are_packed(find_runs(rows, 2), find_runs(rows, 2), True)  # more runs than are kept
+    padded = find_runs(rows[1:], 4)
+    assert are_packed(padded, padded, True) and are_only_padded(padded, padded)
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "causal", "packed"),
+    [
+        ([1, 1, 2, 2], [1, 2, 2, 2], False, True),
+        ([1, 1, 2, 2], [1, 2, 2, 2], True, False),  # their indices do not start together
+        ([1, 1, 2, 2], [2, 2, 1, 1], False, False),  # another order
+        ([1, 2, 1, 0], [1, 2, 1, 0], False, False),  # a segment in two runs
+        ([1, 1, 2, 2], [1, 1, 0, 0], False, False),  # queries without keys
+    ],
+)
+def test_only_matching_runs_are_packed(queries, keys, causal, packed):
+    queries, keys = (find_runs(jnp.asarray([row]), 3) for row in (queries, keys))
+    assert bool(are_packed(queries, keys, causal)) == packed
+    assert not are_only_padded(queries, keys)
 
 
 def test_a_scoped_override_compiles_the_program_again():

@@ -20,8 +20,9 @@ def padded_length(length: int, block: int) -> int:
 
 
 def fit_block(block: int, length: int, unit: int) -> int:
-    """The block for a length: no more than needed, a multiple of ``unit``."""
-    return min(block, padded_length(length, unit))
+    """The block for a length: a multiple of ``unit``, at most ``block``, and so that the last one is nearly full."""
+    count = -(-length // block)
+    return min(block, padded_length(-(-length // count), unit))
 
 
 def pad_mask(

@@ -7,10 +7,14 @@ import jax
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.ops.attention.chunked import CHUNKED
+from mammoth_jax.ops.attention.library import CUDNN, SPLASH, TOKAMAX
+from mammoth_jax.ops.attention.pallas_tpu import PALLAS_TPU
 from mammoth_jax.ops.attention.reference import REFERENCE
 from mammoth_jax.ops.attention.task import AttentionTask, Implementation
 
-IMPLEMENTATIONS: dict[str, Implementation] = {each.name: each for each in (REFERENCE, CHUNKED)}
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    each.name: each for each in (REFERENCE, CHUNKED, PALLAS_TPU, SPLASH, CUDNN, TOKAMAX)
+}
 
 MIB = 2**20
 
@@ -33,9 +37,9 @@ TABLE = (
     Rule("cpu", 2 * MIB, ("reference",)),
     Rule("cpu", ANY_SIZE, ("chunked",)),
     Rule("gpu", 4 * MIB, ("reference",)),
-    Rule("gpu", ANY_SIZE, ("chunked",)),
+    Rule("gpu", ANY_SIZE, ("cudnn", "chunked")),
     Rule("tpu", 4 * MIB, ("reference",)),
-    Rule("tpu", ANY_SIZE, ("chunked",)),
+    Rule("tpu", ANY_SIZE, ("pallas_tpu", "chunked")),
 )
 
 _override = jax.make_user_context(None)  # a value that programs are compiled for: another one compiles again
