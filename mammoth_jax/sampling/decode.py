@@ -222,6 +222,7 @@ def decode_chunk(
         done, state = carry
         return done + 1, step(decoder, state, plan)
 
+    decoder = decoder.for_steps()
     return jax.lax.while_loop(unfinished, advance, (jnp.asarray(0, jnp.int32), state))[1]
 
 

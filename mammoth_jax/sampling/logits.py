@@ -69,5 +69,9 @@ def choose(
     scores: Float[Array, "r c"], temperature: Float[Array, " r"], keys: PRNGKeyArray
 ) -> Int[Array, " r"]:
     """A column a row: drawn with the row's own key, or the best one where the temperature is 0."""
-    drawn = jax.vmap(jax.random.categorical)(keys, scores)
-    return jnp.where(temperature > 0, drawn, jnp.argmax(scores, axis=-1))
+    best = jnp.argmax(scores, axis=-1)
+
+    def draw() -> Int[Array, " r"]:
+        return jnp.where(temperature > 0, jax.vmap(jax.random.categorical)(keys, scores), best)
+
+    return jax.lax.cond(jnp.any(temperature > 0), draw, lambda: best)

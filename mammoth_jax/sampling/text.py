@@ -197,6 +197,7 @@ def write_chunk(
         done, state = carry
         return done + 1, step(decoder, state, plan)[0]
 
+    decoder = decoder.for_steps()
     return jax.lax.while_loop(unfinished, advance, (jnp.asarray(0, jnp.int32), state))[1]
 
 

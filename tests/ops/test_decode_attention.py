@@ -10,14 +10,11 @@ import pytest
 
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.ops.attention.cache_entries import decode_entries, to_int8
-from mammoth_jax.ops.attention.decode import (
-    CacheView,
-    DecodeAttention,
-    UsedBlocks,
-    WholeCache,
-    decode_attention,
-)
+from mammoth_jax.ops.attention.cache_write_pallas_tpu import write_few_tokens
+from mammoth_jax.ops.attention.cache_writes import write_tokens
+from mammoth_jax.ops.attention.decode import decode_attention
 from mammoth_jax.ops.attention.decode_pallas_tpu import DecodePallasTPU
+from mammoth_jax.ops.attention.decode_xla import CacheView, DecodeAttention, UsedBlocks, WholeCache
 
 IMPLEMENTATIONS = {
     "whole": WholeCache(),
@@ -57,8 +54,8 @@ def arrays(sizes: Sizes) -> tuple[np.ndarray, ...]:
 
 
 def view(keys, values, length=LENGTH) -> CacheView:
-    stacks = (jax.tree.map(jnp.asarray, x) for x in (keys, values))
-    return CacheView(*stacks, jnp.asarray(LAYER), jnp.asarray(START), jnp.asarray(length))
+    keys, values = jax.tree.map(jnp.asarray, (keys, values))
+    return CacheView(keys, values, jnp.asarray(LAYER), jnp.asarray(START), jnp.asarray(length))
 
 
 def written_out(query, new_key, new_value, keys, values) -> np.ndarray:
@@ -91,7 +88,7 @@ def test_new_tokens_attend_to_the_valid_slots_and_to_each_other(name, sizes):
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_int8_entries_give_what_the_numbers_they_stand_for_give(name):
     query, new_key, new_value, keys, values = arrays(Sizes(4, 7, 7, 72))
-    held = [to_int8(jnp.asarray(x)) for x in (keys, values)]
+    held = to_int8(jnp.asarray(keys)), to_int8(jnp.asarray(values))
     out = runner(IMPLEMENTATIONS[name])(query, new_key, new_value, view(*held))
     meant = [np.asarray(decode_entries(x)) for x in held]
     np.testing.assert_allclose(out, written_out(query, new_key, new_value, *meant), atol=2e-5)
@@ -106,22 +103,20 @@ def test_blocks_beyond_what_is_used_are_not_read(name):
     beyond = np.arange(CAPACITY) >= 256
     if name == "pallas":  # row by row: its own blocks alone
         beyond = beyond | (np.arange(CAPACITY) >= -(-length // 128)[:, None] * 128)
-    poisoned = [np.where(np.atleast_2d(beyond)[None, :, None, :, None], np.nan, x) for x in (keys, values)]
-    out = runner(IMPLEMENTATIONS[name])(query, new_key, new_value, view(*poisoned, length))
+    beyond = np.atleast_2d(beyond)[None, :, None, :, None]
+    poisoned = view(np.where(beyond, np.nan, keys), np.where(beyond, np.nan, values), length)
+    out = runner(IMPLEMENTATIONS[name])(query, new_key, new_value, poisoned)
     np.testing.assert_allclose(out[length > 0], right[length > 0], atol=2e-5)
 
 
 def test_a_shorter_length_takes_tokens_back():
     query, new_key, new_value, keys, values = arrays(Sizes(4, 7, 7, 72))
     shorter = np.maximum(LENGTH - 3, START)
-    forgotten = [x.copy() for x in (keys, values)]
+    first = runner(WholeCache())(query, new_key, new_value, view(keys, values, shorter))
+    keys, values = keys.copy(), values.copy()
     for row, at in enumerate(shorter):
-        for x in forgotten:
-            x[:, row, :, at:] = 7.0
-    first, second = (
-        runner(WholeCache())(query, new_key, new_value, view(*x, shorter))
-        for x in ((keys, values), forgotten)
-    )
+        keys[:, row, :, at:] = values[:, row, :, at:] = 7.0
+    second = runner(WholeCache())(query, new_key, new_value, view(keys, values, shorter))
     np.testing.assert_array_equal(first, second)
 
 
@@ -149,3 +144,30 @@ def test_the_kernel_runs_over_a_mesh():
             query, new_key, new_value, view(keys, values)
         )
     np.testing.assert_allclose(alone, divided, atol=1e-6)
+
+
+def written(keys, new, at, count) -> np.ndarray:
+    """Slot by slot."""
+    out = keys.copy()
+    for row, first in enumerate(at):
+        for token in range(count[row]):
+            out[:, row, :, first + token] = new[:, row, :, token]
+    return out
+
+
+@pytest.mark.parametrize("new_tokens", [1, 5])
+@pytest.mark.parametrize("form", ["windows", "kernel"])
+@pytest.mark.parametrize("held", ["numbers", "int8"])
+def test_new_tokens_are_written_into_their_slots_and_nowhere_else(new_tokens, form, held):
+    random = np.random.default_rng(1)
+    keys = random.standard_normal((3, 4, 2, 70, 8), np.float32)
+    new = random.standard_normal((3, 4, 2, new_tokens, 8), np.float32)
+    at, count = np.array([0, 30, 64, 70 - new_tokens]), np.array([new_tokens, new_tokens, 0, new_tokens])
+    before, given = (to_int8(jnp.asarray(x)) if held == "int8" else jnp.asarray(x) for x in (keys, new))
+    if form == "windows":
+        (after,) = jax.jit(write_tokens)((before,), (given,), at, count)
+    else:
+        write = jax.jit(functools.partial(write_few_tokens, interpret=True))
+        after = jax.tree.map(lambda x, y: write(x, y, at, count), before, given)
+    for mine, old, update in zip(*map(jax.tree.leaves, (after, before, given)), strict=True):
+        np.testing.assert_array_equal(mine, written(np.asarray(old), np.asarray(update), at, count))

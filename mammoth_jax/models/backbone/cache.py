@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.ops.attention.cache_entries import Entries, Int8Entries, encode_like, to_int8
+from mammoth_jax.ops.attention.cache_writes import write_tokens
 
 CacheFormat = Literal["model", "int8"]
 """How entries are held: in the model's dtype, or in int8 with a scale a token and head."""
@@ -86,23 +87,13 @@ class KVCache:
         self,
         keys: Float[Array, "l b k s e"],
         values: Float[Array, "l b k s e"],
-        slots: Int[Array, "b s"],
-        lengths: Int[Array, " b"],
+        count: Int[Array, " b"],
         position: Int[Array, " b"],
     ) -> "KVCache":
-        """With ``s`` new tokens a row at ``slots`` (one outside the cache writes nothing), and what is valid then."""
+        """Grown by the first ``count`` of ``s`` new tokens a row, for which there must be room.
 
-        def put(old: Array, new: Array) -> Array:
-            return jax.vmap(
-                lambda row, x, at: row.at[:, :, at].set(x.astype(row.dtype), mode="drop"),
-                in_axes=(1, 1, 0),
-                out_axes=1,
-            )(old, new, slots)
-
-        return KVCache(
-            jax.tree.map(put, self.keys, encode_like(self.keys, keys)),
-            jax.tree.map(put, self.values, encode_like(self.values, values)),
-            self.start,
-            lengths,
-            position,
-        )
+        ``position`` is that of what follows.
+        """
+        new = encode_like(self.keys, keys), encode_like(self.values, values)
+        written = write_tokens((self.keys, self.values), new, self.length, count)
+        return KVCache(written[0], written[1], self.start, self.length + count, position)

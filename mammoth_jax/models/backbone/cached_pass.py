@@ -11,7 +11,7 @@ from mammoth_jax.layers.stack import scan_layers
 from mammoth_jax.models.backbone.cache import KVCache
 from mammoth_jax.models.backbone.config import DecoderConfig, layer_plan
 from mammoth_jax.models.backbone.layer import DecoderLayer, SequenceContext
-from mammoth_jax.ops.attention.decode import CacheView, decode_attention
+from mammoth_jax.ops.attention import CacheView, decode_attention
 
 NewEntries = tuple[Float[Array, "l b k s e"], Float[Array, "l b k s e"]]
 

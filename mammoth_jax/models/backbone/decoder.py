@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mammoth_jax.core.sharding import constrain
+from mammoth_jax.core.target import target_platform
 from mammoth_jax.core.types import Array, Bool, Float, Int
 from mammoth_jax.layers.embedding import Embedding
 from mammoth_jax.layers.linear import Linear
@@ -80,8 +81,14 @@ class Decoder(nnx.Module):
         self.head = Linear(d, config.vocab_size, axes=("embed", "vocab"))
         self.gen_head = Linear(d, config.gen_vocab_size, axes=("embed", "vocab")) if generation else None
 
-    def unstacked(self) -> "Decoder":
-        """The same decoder with each layer's weights by themselves (copies), for a loop of steps."""
+    def for_steps(self) -> "Decoder":
+        """The same decoder as a loop of steps reads it fastest on the platform that is compiled for.
+
+        On CPU a product cannot read its weights out of a stack: each step would copy every layer's.  There each layer
+        gets weights of its own, copied once before the loop; elsewhere the stacks stay.
+        """
+        if target_platform() != "cpu":
+            return self
         copy = jax.tree.map(lambda x: x, self)
         copy.segments = nnx.List([unstack_layers(stack) for stack in self.segments])
         return copy
@@ -193,7 +200,6 @@ class Decoder(nnx.Module):
         """
         config = self.config
         write = jnp.ones(ids.shape, bool) if write is None else write
-        slot = jnp.where(write, cache.length, cache.capacity)
         positions = jnp.broadcast_to(cache.position[None, :, None], (3, ids.shape[0], 1))
         chosen = self.expert_of(ids)[:, None] if expert is None else expert
         context = self._context(positions, None, chosen)
@@ -211,7 +217,7 @@ class Decoder(nnx.Module):
         hidden = self.norm(h)
         if last is not None and total is not None:
             total = total + last * hidden.astype(jnp.float32)
-        grown = cache.write(keys, values, slot[:, None], cache.length + write, cache.position + write)
+        grown = cache.write(keys, values, write.astype(jnp.int32), cache.position + write)
         return hidden[:, 0], None if total is None else total[:, 0], grown
 
     def _context(

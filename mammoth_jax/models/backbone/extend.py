@@ -36,7 +36,6 @@ def extend(
     config = decoder.config
     place = jnp.arange(ids.shape[1])[None]
     valid = place < lengths[:, None]
-    slots = jnp.where(valid, cache.length[:, None] + place, cache.capacity)
     cos, sin = mrope_tables(positions, config.mrope_section, config.mrope_layout, config.rope_theta)
     context = SequenceContext(cos, sin, None, decoder.expert_of(ids))
     h = decoder.embed_ids(ids) if embeddings is None else embeddings
@@ -46,7 +45,7 @@ def extend(
     )
     last = jnp.max(jnp.where(valid[None], positions, -1), axis=(0, 2))
     position = jnp.where(lengths > 0, last + 1, cache.position).astype(cache.position.dtype)
-    return decoder.norm(h), cache.write(keys, values, slots, cache.length + lengths, position)
+    return decoder.norm(h), cache.write(keys, values, lengths, position)
 
 
 def last_states(hidden: Float[Array, "b s d"], lengths: Int[Array, " b"]) -> Float[Array, "b d"]:

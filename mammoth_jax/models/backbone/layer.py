@@ -29,15 +29,17 @@ class SequenceContext:
 
 
 class Projections(nnx.Module):
-    """Query, key, value and output maps of one attention expert."""
+    """Query, key, value and output maps of one attention expert.
+
+    Heads come out side by side: compilers would lay out kernels ``[d, heads, e]`` anew for products of few rows.
+    """
 
     def __init__(self, config: DecoderConfig, *, bias: bool, output_bias: bool):
         d, e = config.hidden_size, config.head_dim
-        heads, kv = ("heads", None), ("kv_heads", None)
-        self.query = Linear(d, (config.num_heads, e), axes=("embed", heads), bias=bias)
-        self.key = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias)
-        self.value = Linear(d, (config.num_kv_heads, e), axes=("embed", kv), bias=bias)
-        self.out = Linear((config.num_heads, e), d, axes=(heads, "embed"), bias=output_bias)
+        self.query = Linear(d, config.num_heads * e, axes=("embed", "heads"), bias=bias)
+        self.key = Linear(d, config.num_kv_heads * e, axes=("embed", "kv_heads"), bias=bias)
+        self.value = Linear(d, config.num_kv_heads * e, axes=("embed", "kv_heads"), bias=bias)
+        self.out = Linear((config.num_heads, e), d, axes=(("heads", None), "embed"), bias=output_bias)
 
 
 class DecoderAttention(nnx.Module):
@@ -45,6 +47,7 @@ class DecoderAttention(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, num_experts: int):
         self.causal = config.causal
+        self.head_dim = config.head_dim
         self.experts = nnx.List(
             [
                 Projections(config, bias=config.qkv_bias, output_bias=config.output_bias)
@@ -63,6 +66,11 @@ class DecoderAttention(nnx.Module):
         query = route([p.query for p in self.experts], x, expert)
         key = route([p.key for p in self.experts], x, expert)
         value = route([p.value for p in self.experts], x, expert)
+        # without the barrier XLA turns a product and its reshape into a product with a kernel laid out anew
+        query, key, value = (
+            y.reshape(*x.shape[:-1], -1, self.head_dim)
+            for y in jax.lax.optimization_barrier((query, key, value))
+        )
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         return rotate_half(query, context.cos, context.sin), rotate_half(key, context.cos, context.sin), value

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
-from mammoth_jax.core.sharding import DEFAULT_RULES
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.ops.attention.cache_entries import Entries, Int8Entries
-from mammoth_jax.ops.attention.decode import NOTHING, CacheView, new_scores
+from mammoth_jax.ops.attention.cache_mesh import on_each_device
+from mammoth_jax.ops.attention.decode_xla import NOTHING, CacheView, new_scores
 
 LANES = 128
 SUBLANES = 16
@@ -46,30 +46,14 @@ class DecodePallasTPU:
         cache: CacheView,
         scale: float,
     ) -> Float[Array, "b k m e"]:
-        mesh = jax.sharding.get_abstract_mesh()
-        free = {
-            name: mesh.shape[name]
-            for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
-            if kind != AxisType.Manual
-        }
         run = functools.partial(self._on_one_device, scale=scale)
-        if math.prod(free.values()) <= 1:
-            return run(query, new_key, new_value, cache)
-        heads = DEFAULT_RULES.spec(("batch", "kv_heads", None, None), query.shape, free, move=False)
-        batch = PartitionSpec(heads[0])
-        stack = PartitionSpec(None, *heads[:2])
-        return jax.shard_map(
-            run,
-            in_specs=(
-                heads,
-                heads,
-                heads,
-                CacheView(stack, stack, PartitionSpec(), batch, batch),  # type: ignore[arg-type]
-            ),
-            out_specs=heads,
-            axis_names=set(free),
-            check_vma=False,  # the kernel does not say over which axes its results vary
-        )(query, new_key, new_value, cache)
+
+        def specs(heads: PartitionSpec) -> tuple:
+            stack, row = PartitionSpec(None, *heads), PartitionSpec(heads[0])
+            view = CacheView(stack, stack, PartitionSpec(), row, row)  # type: ignore[arg-type]
+            return (heads, heads, heads, view), heads
+
+        return on_each_device(run, query.shape[:2], specs)(query, new_key, new_value, cache)
 
     def _on_one_device(
         self,
