@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mammoth_jax.benchmarks.measurement import BenchSettings
     from mammoth_jax.pipelines.loading import LoadedModel
 
-NAMES = ("attention", "decode", "dit", "vae", "generate")
+NAMES = ("attention", "routed_ffn", "cross_entropy", "decode", "dit", "vae", "generate")
 
 OPTIONS = {
     "guidance": "guidance_scale",

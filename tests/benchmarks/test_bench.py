@@ -16,6 +16,7 @@ from mammoth_jax.benchmarks.suites.generate import STAGES
 from mammoth_jax.benchmarks.suites.task import picture_task, task_size
 from mammoth_jax.benchmarks.timing import Timing
 from mammoth_jax.benchmarks.weights import initialize_on_device
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.core.parameters import named_parameters
 from mammoth_jax.layers.mlp import SwiGLU
@@ -96,7 +97,7 @@ def test_the_stages_of_generate_make_up_the_whole(loaded):
     assert cases["diffusion"].facts["product_rate_fraction"] > 0
 
 
-@pytest.mark.parametrize("name", ["attention", "vae"])
+@pytest.mark.parametrize("name", ["attention", "routed_ffn", "cross_entropy", "vae"])
 def test_the_others_run(loaded, name):
     for measured in run(name, loaded).values():
         assert measured.work.cost.flops > 0 and measured.timing.median > 0
@@ -117,3 +118,10 @@ def test_weights_drawn_on_the_device_are_random_and_in_their_shards():
     assert abs(numbers.std() * 8 - 1) < 0.1 and numbers[0, 0, 0] != numbers[1, 0, 0]
     assert not np.array_equal(numbers, np.asarray(values["0.gate.kernel"], np.float32))
     assert np.all(np.asarray(values["1.scale"], np.float32) == 1)
+
+
+def test_an_implementation_can_be_named(loaded):
+    (forward, _) = run("routed_ffn", loaded, implementation="ragged").values()
+    assert forward.facts["implementation"] == "ragged"
+    with pytest.raises(InputError, match="known: "):
+        run("routed_ffn", loaded, implementation="magic")
