@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.ops.attention.block_ranges import fit_block, needed_blocks, pad_mask, padded_length, spans
@@ -179,6 +180,14 @@ def pad_length(x: Array, axis: int, block: int) -> Array:
     width = [(0, 0)] * x.ndim
     width[axis] = (0, padded_length(x.shape[axis], block) - x.shape[axis])
     return jnp.pad(x, width)
+
+
+def in_hbm(arrays: Sequence[Array], interpret: bool) -> list[Array]:
+    """Keeps what a kernel reads out of VMEM, where XLA would else put as much as fits, whatever else is there.
+
+    The kernels are bound by arithmetic, and the memory that a program needs then grows with its lengths alone.
+    """
+    return list(arrays) if interpret else [pltpu.with_memory_space_constraint(x, pltpu.HBM) for x in arrays]
 
 
 def product(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Float[Array, "m n"]:

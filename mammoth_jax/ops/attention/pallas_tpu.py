@@ -21,7 +21,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from mammoth_jax.core.types import Array, Float
-from mammoth_jax.ops.attention.pallas_blocks import Blocks, Visits, pad_length, product
+from mammoth_jax.ops.attention.pallas_blocks import Blocks, Visits, in_hbm, pad_length, product
 from mammoth_jax.ops.attention.pallas_tpu_backward import attention_gradients
 from mammoth_jax.ops.attention.task import AttentionMask, AttentionTask
 
@@ -137,7 +137,7 @@ def _run_forward(
         cost_estimate=visits.cost(query, key, products=2),
         name="attention_forward",
         interpret=interpret,
-    )(*visits.scalars, queries, keys, values, *visits.segments)
+    )(*visits.scalars, *in_hbm([queries, keys, values, *visits.segments], interpret))
     return out[..., :s].transpose(0, 3, 1, 2), log_sum[..., :s]
 
 

@@ -16,6 +16,7 @@ from mammoth_jax.core.types import Array, Float
 from mammoth_jax.ops.attention.pallas_blocks import (
     Blocks,
     Visits,
+    in_hbm,
     pad_length,
     product,
     product_with_transpose,
@@ -102,7 +103,7 @@ def _query_gradient(
         cost_estimate=visits.cost(query, key, products=3),
         name="attention_query_gradient",
         interpret=interpret,
-    )(*visits.scalars, *by_query, *by_key, transposed_keys, *visits.segments)
+    )(*visits.scalars, *in_hbm([*by_query, *by_key, transposed_keys, *visits.segments], interpret))
     return gradient[..., :s]
 
 
@@ -181,7 +182,7 @@ def _key_gradient(
         cost_estimate=visits.cost(query, key, products=4),
         name="attention_key_gradient",
         interpret=interpret,
-    )(*visits.scalars, *by_query, *by_key, *visits.segments)
+    )(*visits.scalars, *in_hbm([*by_query, *by_key, *visits.segments], interpret))
     return gradients[0][:, :, :t], gradients[1][:, :, :t]
 
 
