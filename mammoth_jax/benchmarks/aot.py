@@ -97,9 +97,11 @@ class Memory:
 class Compiled:
     """A program as compiled.
 
-    ``weight_share`` is how much of the weights that it reads each chip holds (1 where all are replicated),
-    ``product_flops`` what the products outside of kernels execute on a chip, ``seconds`` those of compiling.  ``refused`` is the compiler's message where it does not fit; ``memory`` then holds what
-    that message says.
+    Attributes:
+        weight_share: how much of the weights that it reads each chip holds (1 where all are replicated).
+        product_flops: what the products outside of kernels execute on a chip.
+        seconds: of compiling.
+        refused: the compiler's message where it does not fit; ``memory`` then holds what that message says.
     """
 
     name: str

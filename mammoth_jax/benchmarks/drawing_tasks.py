@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,32 +20,24 @@ from mammoth_jax.models.dit.transformer import References
 from mammoth_jax.models.mammothtok.encoder import patch_sequence
 from mammoth_jax.pipelines import programs
 from mammoth_jax.pipelines.batching import PromptRows
-from mammoth_jax.pipelines.buckets import bucket, patch_bucket, token_bucket
+from mammoth_jax.pipelines.buckets import token_bucket
 from mammoth_jax.pipelines.geometry import PictureSize, picture_size
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.options import TextToImageOptions, parse_options
+from mammoth_jax.pipelines.picture_lengths import PictureLengths
 from mammoth_jax.pipelines.reference_inputs import reference_latents
 from mammoth_jax.pipelines.references import Reference, image_processor, size_rule, token_pixels
+from mammoth_jax.pipelines.shape_plan import BucketShape, ShapePolicy, plan_shapes
 from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 from mammoth_jax.processing.image import preprocess
 from mammoth_jax.processing.vision import image_patches
 from mammoth_jax.sampling.decode import PromptPictures
 
 
-@dataclasses.dataclass(frozen=True)
-class _Prompts:
-    """What a drawing task reads: padded prompts, their pictures, and how many tokens are reference pictures."""
-
-    length: int
-    visual_tokens: bool = False
-    pictures: Any = None
-    latents: References | None = None
-
-
 def generate(loaded: LoadedModel, work: Workload) -> Task:
     """Text to image, guided in both stages: as many different prompts as pictures."""
     size = _size(loaded.config, work)
-    yield from _draw(loaded, work, size, _Prompts(bucket(work.prompt_tokens, 32)))
+    yield from _draw(loaded, work, size, _launch_shape(loaded, work, size))
 
 
 def edit(loaded: LoadedModel, work: Workload) -> Task:
@@ -75,13 +68,11 @@ def edit(loaded: LoadedModel, work: Workload) -> Task:
     )
     patches = image_patches(picture, image_processor(loaded))
     reference = Reference(patches, np.zeros((rows, cols), np.int32), np.zeros(latents.shape[1:], np.float32))
-    count, pictures = bucket(work.batch + 2), work.batch * work.references
-    merge = config.backbone.vision.spatial_merge_size
+    shape = _launch_shape(loaded, work, size, (reference,) * work.references)
+    pictures, merge = work.batch * work.references, config.backbone.vision.spatial_merge_size
     assert model.vision is not None
     inputs = model.vision.prepare(
-        np.concatenate([patches.values] * pictures),
-        [patches.grid] * pictures,
-        [patch_bucket(len(patches.values) * pictures, merge)],
+        np.concatenate([patches.values] * pictures), [patches.grid] * pictures, [shape.seen * merge**2]
     )
     features = yield Call(
         "vision tower",
@@ -91,10 +82,15 @@ def edit(loaded: LoadedModel, work: Workload) -> Task:
         {},
         costs.vision_tower(config.backbone.vision, [len(patches.values)] * pictures, item),
     )
-    length = token_bucket(work.prompt_tokens + work.references * reference.num_tokens(merge))
+    count, length = shape.prompts, shape.prompt
     placed = PromptPictures(features, integers(count, length), integers(3, count, length), integers(count))
-    packed = reference_latents(config.dit, [(reference,) * work.references] * bucket(work.batch))
-    yield from _draw(loaded, work, size, _Prompts(length, True, placed, shapes(packed)))
+    packed = reference_latents(
+        config.dit,
+        [(reference,) * work.references] * shape.rows,
+        num_references=shape.num_references,
+        num_tokens=shape.reference,
+    )
+    yield from _draw(loaded, work, size, shape, placed, shapes(packed))
 
 
 def _size(config: MammothConfig, work: Workload) -> PictureSize:
@@ -102,27 +98,62 @@ def _size(config: MammothConfig, work: Workload) -> PictureSize:
     return picture_size(config, height, width, work.grid)
 
 
-def _draw(loaded: LoadedModel, work: Workload, size: PictureSize, prompts: _Prompts) -> Task:
+def _launch_shape(
+    loaded: LoadedModel, work: Workload, size: PictureSize, references: Sequence[Reference] = ()
+) -> BucketShape:
+    """The padded sizes of a launch, by the pipeline's own plan; the negative prompt is as long as the others."""
+    config, mesh = loaded.config, loaded.mesh.shape
+    merge, patch = config.backbone.vision.spatial_merge_size, config.dit.patch_size
+    lengths = [
+        PictureLengths(
+            prompt=work.prompt_tokens + sum(shown.num_tokens(merge) for shown in references),
+            visual=_num_tokens(size),
+            text=work.prompt_tokens,
+            references=tuple(shown.num_patches(patch) for shown in references),
+            target=math.prod(size.patches),
+            seen=sum(shown.patches.grid.tokens(merge) for shown in references if shown.patches is not None),
+            reads=(number, "opening", "negative"),
+            negative=work.prompt_tokens,
+            shows=bool(references),
+        )
+        for number in range(work.batch)
+    ]
+    policy, shards = ShapePolicy(max_buckets=1), mesh["data"] * mesh["fsdp"]
+    (one,) = plan_shapes(lengths, batch_size=work.batch, shards=shards, policy=policy).buckets
+    return one.shape
+
+
+def _num_tokens(size: PictureSize) -> int:
+    return size.tokens[0] * (size.tokens[1] + 1) + 1
+
+
+def _draw(
+    loaded: LoadedModel,
+    work: Workload,
+    size: PictureSize,
+    shape: BucketShape,
+    pictures: PromptPictures | None = None,
+    latents: References | None = None,
+) -> Task:
     """Prefill, visual tokens, diffusion, VAE."""
     config, model = loaded.config, loaded.model
     pipeline = TextToImagePipeline(loaded)
     decoder, item = config.backbone.decoder, jnp.dtype(work.dtype).itemsize
     options = parse_options({"num_inference_steps": work.steps})
     asked = work.batch + 2  # the prompts, an answer opening, the negative prompt
-    r, count = bucket(work.batch), bucket(asked)
-    length = prompts.length
-    plan, conditions = pipeline.decode_plan, pipeline.condition_plan
-    if prompts.pictures is not None and config.condition.edit_condition == "release":
+    r, count, length = shape.rows, shape.prompts, shape.prompt
+    plan = pipeline.decode_plan
+    conditions = dataclasses.replace(pipeline.condition_plan, text_size=shape.text)
+    if pictures is not None and config.condition.edit_condition == "release":
         conditions = dataclasses.replace(conditions, second_pass=True)
-    num_tokens = size.tokens[0] * (size.tokens[1] + 1) + 1
-    max_tokens = token_bucket(num_tokens)
+    num_tokens = _num_tokens(size)
 
-    prefill = costs.decoder_pass(decoder, asked, length, item, both_experts=prompts.visual_tokens)
+    prefill = costs.decoder_pass(decoder, asked, length, item, both_experts=pictures is not None)
     read = yield Call(
         "prefill",
         programs.encode_program,
         (model.decoder, integers(count, length), integers(count)),
-        {"pictures": prompts.pictures},
+        {"pictures": pictures},
         {"plan": plan},
         prefill + costs.head(decoder, asked, decoder.gen_vocab_size, item),
     )
@@ -136,27 +167,27 @@ def _draw(loaded: LoadedModel, work: Workload, size: PictureSize, prompts: _Prom
         programs.draw_program,
         (model.decoder, read, _requests(pipeline, size, r, options), integers(count), integers(r)),
         {},
-        {"plan": plan, "conditions": conditions, "max_tokens": max_tokens, "guided": True},
+        {"plan": plan, "conditions": conditions, "max_tokens": shape.visual, "guided": True},
         cost,
         steps=num_tokens,
-        cache=cache_bytes(read.cache, config, loaded.mesh, 2 * r, length + max_tokens),
-        kept=(prompts.pictures,),
+        cache=cache_bytes(read.cache, config, loaded.mesh, 2 * r, length + shape.visual),
+        kept=(pictures,),
     )
-    painting = _painting(config, work, size, r, options, prompts.latents)
+    painting = _painting(config, work, size, r, options, latents)
     painted = yield Call(
         "diffusion",
         programs.paint_program,
         (model.dit, model.refiner, drawing.positive, drawing.negative, *painting),
         {},
         {
-            "num_tokens": math.prod(size.patches),
+            "num_tokens": shape.target,
             "solver": SOLVERS[options.solver],
             "guidance": "always",
             "faults": options.faults,
             "on_step": None,
         },
-        _diffusion_cost(config, work, size, length, num_tokens, prompts.latents, item),
-        kept=(read, drawing.tokens, prompts.pictures),
+        _diffusion_cost(config, work, size, num_tokens, latents, item),
+        kept=(read, drawing.tokens, pictures),
     )
     yield Call(
         "VAE decoder",
@@ -165,7 +196,7 @@ def _draw(loaded: LoadedModel, work: Workload, size: PictureSize, prompts: _Prom
         {},
         {"grid": size.patches, "patch_size": config.dit.patch_size, "tiling": pipeline.tiling},
         costs.vae_decode(config.vae, work.batch, math.prod(size.patches) * config.dit.patch_size**2, item),
-        kept=(read, drawing, prompts.pictures),
+        kept=(read, drawing, pictures),
     )
 
 
@@ -200,14 +231,13 @@ def _diffusion_cost(
     config: MammothConfig,
     work: Workload,
     size: PictureSize,
-    text: int,
     features: int,
     latents: References | None,
     item: int,
 ) -> Cost:
     branches = 2 if latents is None else 3
     references, length = latents.patches.shape[1:3] if latents is not None else (0, 0)
-    rows = work.batch
+    rows, text = work.batch, work.prompt_tokens
     cost = costs.condition(config.dit, config.refiner, rows, text, features, item)
     cost += costs.condition(config.dit, None, rows, text, 0, item)
     step = costs.dit_evaluation(

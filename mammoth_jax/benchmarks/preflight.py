@@ -38,8 +38,9 @@ class Times:
 def times(program: Compiled, chip: Chip, chips: int) -> Times:
     """The times of a program by the chip's peak figures.
 
-    Arithmetic is divided evenly, or is what the program's products execute, if that is more.  A chip reads the weights that it holds, and writes and reads those (and everything
-    else) that it gathers from others; the other bytes are divided evenly.
+    Arithmetic is divided evenly, or is what the program's products execute where that is more.  A chip reads the
+    weights that it holds, and writes and reads those (and everything else) that it gathers from others; the other bytes
+    are divided evenly.
     """
     cost = program.cost
     gathered = program.collectives["all-gather"].bytes if "all-gather" in program.collectives else 0
