@@ -23,6 +23,7 @@ OPTIONS = {
     "ar_guidance": "ar_guidance_scale",
     "cfg_range": "cfg_range",
     "solver": "solver",
+    "step_cache": "step_cache",
 }
 """Options that go to the pipeline under its names."""
 
@@ -41,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ar-guidance", type=float, metavar="G", help="of the visual tokens; 1 is none")
     parser.add_argument("--cfg-range", type=fraction_range, metavar="A,B", help="fraction of guided steps")
     parser.add_argument("--solver", choices=("euler", "heun", "dpmpp2m"))
+    parser.add_argument(
+        "--step-cache", type=float, metavar="T", help="threshold of reused steps (default 0: off)"
+    )
     parser.add_argument(
         "--implementation", metavar="NAME", help="of attention or routed_ffn, instead of their table's"
     )

@@ -31,6 +31,7 @@ SETTINGS = {
     "top_p": "top_p",
     "cfg_range": "cfg_range",
     "solver": "solver",
+    "step_cache": "step_cache",
     "mode": "mode",
 }
 """Options that go to the pipeline as they are, under its names; those not given keep the checkpoint's defaults."""
@@ -76,6 +77,12 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         help="fraction of the steps that are guided, e.g. 0,0.8",
     )
     diffusion.add_argument("--solver", choices=("euler", "heun", "dpmpp2m"))
+    diffusion.add_argument(
+        "--step-cache",
+        type=float,
+        metavar="T",
+        help="reuse a step's result while the input changes by less, e.g. 0.1; inexact (default 0: off)",
+    )
     tokens = parser.add_argument_group("visual tokens")
     tokens.add_argument("--ar-guidance", type=float, metavar="G", help="weight of the text; 1 is none")
     tokens.add_argument("--temperature", type=float, metavar="T")

@@ -37,6 +37,7 @@ class TextToImageOptions:
     repetition_penalty: float | None = None
     cfg_range: tuple[float, float] = (0.0, 1.0)
     solver: str = "euler"
+    step_cache: float = 0.0
     mode: Mode = "ar+diffusion"
     faults: ReleaseFaults = NO_FAULTS
 
@@ -55,6 +56,10 @@ class TextToImageOptions:
             raise InputError(f"top_k {self.top_k}: expected 0 (off) or more")
         if self.repetition_penalty is not None and self.repetition_penalty <= 0:
             raise InputError(f"repetition_penalty {self.repetition_penalty}: expected more than 0 (1 is off)")
+        if not self.step_cache >= 0:
+            raise InputError(
+                f"step_cache {self.step_cache}: expected 0 (off, exact) or a threshold such as 0.1"
+            )
         guided_steps(self.num_inference_steps, self.cfg_range, self.faults)
 
 

@@ -20,7 +20,7 @@ encode_program = jax.jit(encode_prompts, static_argnames="plan")
 draw_program = jax.jit(draw_tokens, static_argnames=("plan", "conditions", "max_tokens", "guided"))
 read_program = jax.jit(read_prompts, static_argnames="conditions")
 paint_program = jax.jit(
-    paint, static_argnames=("num_tokens", "solver", "guidance", "faults", "trace", "on_step")
+    paint, static_argnames=("num_tokens", "solver", "guidance", "step_cache", "faults", "trace", "on_step")
 )
 develop_program = jax.jit(develop, static_argnames=("grid", "patch_size", "tiling"))
 develop_tokens_program = jax.jit(develop_tokens, static_argnames=("grid", "visual_start"))

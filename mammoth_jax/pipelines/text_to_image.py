@@ -38,6 +38,7 @@ from mammoth_jax.processing.special_tokens import IMAGE_END
 from mammoth_jax.sampling.decode import DecodePlan, Requests, VisualVocabulary
 from mammoth_jax.sampling.diffusion import Guidance, OnStep
 from mammoth_jax.sampling.logits import SamplingSettings
+from mammoth_jax.sampling.step_cache import StepCache
 from mammoth_jax.sampling.unified import ConditionPlan
 
 StepCallback = Callable[["TextToImagePipeline", int, np.ndarray, dict[str, np.ndarray]], Any]
@@ -320,6 +321,7 @@ class TextToImagePipeline(Pipeline):
             num_tokens=shape.target,
             solver=SOLVERS[options.solver],
             guidance=guidance,
+            step_cache=StepCache(options.step_cache) if options.step_cache > 0 else None,
             faults=options.faults,
             on_step=on_step,
         )

@@ -6,7 +6,7 @@ over devices stays where it is.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,12 @@ from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.dit.context import encode_condition
 from mammoth_jax.models.dit.transformer import Context, DiT, References
+from mammoth_jax.sampling.step_cache import Cached, CacheState, Direct, Network, StepCache
 
 Guidance = Literal["never", "always", "ranged"]
 Tree = TypeVar("Tree")
+Carries = dict[bool, Any]
+"""What the network carries, for unguided and for guided evaluations."""
 OnStep = Callable[[Array, Array, Array], None]
 """Called on the host after each step with its number, the rows' times at its start and the latents after it."""
 
@@ -30,7 +33,8 @@ OnStep = Callable[[Array, Array, Array], None]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DiffusionResult:
-    """Final latents as patch tokens, and how many velocity evaluations ran the guidance branches.
+    """Final latents as patch tokens, and how many velocity evaluations ran the guidance branches, and how many of all
+    reused an earlier one's result.
 
     When traced, ``velocities[i]`` is the (guided) velocity at the start of step ``i`` and ``trajectory[i]`` the latents
     after it.
@@ -38,6 +42,7 @@ class DiffusionResult:
 
     latents: Float[Array, "b n p"]
     guided_evaluations: Int[Array, ""]
+    reused_evaluations: Int[Array, ""]
     velocities: Float[Array, "steps b n p"] | None
     trajectory: Float[Array, "steps b n p"] | None
 
@@ -68,13 +73,15 @@ def diffuse(
     text_guidance: Float[Array, " b"] | None = None,
     image_guidance: Float[Array, " b"] | None = None,
     references: References | None = None,
+    step_cache: StepCache | None = None,
     faults: ReleaseFaults = NO_FAULTS,
     trace: bool = False,
     on_step: OnStep | None = None,
 ) -> DiffusionResult:
     """Integrates the network's velocity from noise to data.
 
-    Static under ``jax.jit``: ``solver``, ``guidance``, ``faults``, ``trace``, ``on_step``; the rest are arrays.
+    Static under ``jax.jit``: ``solver``, ``guidance``, ``step_cache``, ``faults``, ``trace``, ``on_step``; the rest are
+    arrays.
 
     Args:
       dit, refiner: the network; it runs in the dtype of its weights, the latents stay float32.
@@ -90,6 +97,7 @@ def diffuse(
       image_guidance: each row's scale towards the references; without it guidance is by text alone, and its
         unconditional branch sees no references.
       references: latents of pictures to condition on.
+      step_cache: reuses results between evaluations; exact without it.
 
     Raises:
       ValueError: an argument that the chosen guidance needs is missing.
@@ -99,58 +107,85 @@ def diffuse(
         if guided is None:
             raise ValueError("guidance 'ranged' needs the flags of the steps")
         flags = guided
+    network: Network = Direct(dit, faults) if step_cache is None else Cached(dit, faults, step_cache)
     context = encode_condition(dit, refiner, positive, faults=faults)
-
-    def plain(x: Array, t: Array) -> tuple[Array, Array]:
-        return dit(x, t, context, sizes, references, faults=faults), jnp.int32(0)
-
-    branched = plain
+    plain = _plain(network, context, sizes, references)
+    evaluations = {False: plain}
     if guidance != "never":
         if negative is None or text_guidance is None:
             raise ValueError(f"guidance {guidance!r} needs a negative condition and text_guidance")
         other = encode_condition(dit, refiner, negative, faults=faults)
         images = image_guidance if references is not None else None
-        branched = _branched_velocity(dit, context, other, sizes, references, text_guidance, images, faults)
+        guided_one = _guided(network, context, other, sizes, references, text_guidance, images)
+        evaluations = {True: guided_one} if guidance == "always" else {False: plain, True: guided_one}
 
-    def velocity(x: Array, t: Array, flag: Array) -> tuple[Array, Array]:
+    def velocity(carries: Carries, last: Array, flag: Array, x: Array, t: Array) -> tuple[Array, Carries]:
+        """Each of the two kinds of evaluation has a carry of its own."""
+
+        def run(kind: bool, carries: Carries) -> tuple[Array, Carries]:
+            v, carry = evaluations[kind].velocity(carries[kind], last, x, t)
+            return v, {**carries, kind: carry}
+
         if guidance != "ranged":
-            return branched(x, t)
-        return jax.lax.cond(flag, branched, plain, x, t)
+            return run(guidance == "always", carries)
+        return jax.lax.cond(flag, lambda c: run(True, c), lambda c: run(False, c), carries)
 
     def step(carry: tuple, xs: tuple) -> tuple[tuple, tuple]:
-        x, state, count = carry
+        x, state, count, carries = carry
         t, t_next, flag, number = xs
-        seen: list[tuple[Array, Array]] = []
+        seen: list[Array] = []
 
         def evaluate(x: Array, t: Array) -> Array:
-            seen.append(velocity(x, t, flag))
-            return seen[-1][0]
+            nonlocal carries
+            v, carries = velocity(carries, number == len(flags) - 1, flag, x, t)
+            seen.append(v)
+            return v
 
         x, state = solver.step(evaluate, state, x, t, t_next)
-        count = count + sum(guided for _, guided in seen)
+        count = count + flag * len(seen)
         if on_step is not None:
             jax.debug.callback(on_step, number, t, x)
-        return (x, state, count), ((seen[0][0], x) if trace else (None, None))
+        return (x, state, count, carries), ((seen[0], x) if trace else (None, None))
 
     x = noise.astype(jnp.float32)
     times = times.astype(jnp.float32)
-    carry = (x, solver.start(x), jnp.zeros((), jnp.int32))
+    carries = {kind: each.start(x.shape[1]) for kind, each in evaluations.items()}
+    carry = (x, solver.start(x), jnp.zeros((), jnp.int32), carries)
     xs = (times[:-1], times[1:], flags, jnp.arange(times.shape[0] - 1))
-    (x, _, count), (velocities, trajectory) = jax.lax.scan(step, carry, xs)
-    return DiffusionResult(x, count, velocities, trajectory)
+    (x, _, count, carries), (velocities, trajectory) = jax.lax.scan(step, carry, xs)
+    reused = [each.reused for each in carries.values() if isinstance(each, CacheState)]
+    return DiffusionResult(x, count, sum(reused, jnp.zeros((), jnp.int32)), velocities, trajectory)
 
 
-def _branched_velocity(
-    dit: DiT,
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    """One kind of evaluation: ``velocity(carry, last, x, t)``, and its carry before the first one."""
+
+    velocity: Callable[[Any, Array, Array, Array], tuple[Array, Any]]
+    start: Callable[[int], Any]
+
+
+def _plain(
+    network: Network, context: Context, sizes: Int[Array, "b 2"], references: References | None
+) -> _Evaluation:
+    """The conditional branch alone."""
+
+    def velocity(carry: Any, last: Array, x: Array, t: Array) -> tuple[Array, Any]:
+        return network(carry, last, x, t, context, sizes, references)
+
+    return _Evaluation(velocity, _starter(network, context, references))
+
+
+def _guided(
+    network: Network,
     positive: Context,
     negative: Context,
     sizes: Int[Array, "b 2"],
     references: References | None,
     text_scale: Float[Array, " b"],
     image_scale: Float[Array, " b"] | None,
-    faults: ReleaseFaults,
-) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """The guided velocity, and a one to count its evaluations by.
+) -> _Evaluation:
+    """All branches in one batch, and guidance.
 
     Branches of a row, in order: conditional; negative text with references (three branches only); negative text alone.
     """
@@ -162,15 +197,22 @@ def _branched_velocity(
         branch_references = _interleave([*[references] * (num_branches - 1), absent])
     branch_sizes = jnp.repeat(sizes, num_branches, axis=0)
 
-    def velocity(x: Array, t: Array) -> tuple[Array, Array]:
+    def velocity(carry: Any, last: Array, x: Array, t: Array) -> tuple[Array, Any]:
         x, t = jnp.repeat(x, num_branches, axis=0), jnp.repeat(t, num_branches, axis=0)
-        v = dit(x, t, contexts, branch_sizes, branch_references, faults=faults)
+        v, carry = network(carry, last, x, t, contexts, branch_sizes, branch_references)
         v = v.reshape(-1, num_branches, *v.shape[1:])
         if image_scale is None:
-            return guide_text(v[:, 0], v[:, 1], text_scale), jnp.int32(1)
-        return guide_text_image(v[:, 0], v[:, 1], v[:, 2], text_scale, image_scale), jnp.int32(1)
+            return guide_text(v[:, 0], v[:, 1], text_scale), carry
+        return guide_text_image(v[:, 0], v[:, 1], v[:, 2], text_scale, image_scale), carry
 
-    return velocity
+    return _Evaluation(velocity, _starter(network, contexts, branch_references))
+
+
+def _starter(network: Network, context: Context, references: References | None) -> Callable[[int], Any]:
+    """The carry before the first evaluation, for a number of picture tokens."""
+    rows, length = context.mask.shape
+    extra = 0 if references is None else references.patches.shape[1] * references.patches.shape[2]
+    return lambda num_tokens: network.start(rows, length + extra + num_tokens)
 
 
 def _same_length(contexts: Sequence[Context]) -> list[Context]:

@@ -37,6 +37,7 @@ from mammoth_jax.sampling.decode import (
     start,
 )
 from mammoth_jax.sampling.diffusion import DiffusionResult, Guidance, OnStep, diffuse, initial_noise
+from mammoth_jax.sampling.step_cache import StepCache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +226,7 @@ def paint(
     num_tokens: int,
     solver: Solver,
     guidance: Guidance,
+    step_cache: StepCache | None = None,
     faults: ReleaseFaults = NO_FAULTS,
     trace: bool = False,
     on_step: OnStep | None = None,
@@ -248,6 +250,7 @@ def paint(
         text_guidance=text_guidance,
         image_guidance=image_guidance,
         references=references,
+        step_cache=step_cache,
         faults=faults,
         trace=trace,
         on_step=on_step,

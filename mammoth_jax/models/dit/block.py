@@ -86,15 +86,22 @@ class ModulatedBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"], time: Float[Array, "b time"]
     ) -> Float[Array, "b s d"]:
-        modulation = self.modulation(jax.nn.silu(time.astype(jnp.float32)))
-        attention_scale, attention_gate, ffn_scale, ffn_gate = jnp.split(
-            modulation, 4, axis=1
-        )  # each [b, 1, d]
+        attention_scale, attention_gate, ffn_scale, ffn_gate = self._modulation(time)
         branch = self.attention(_scaled(self.attention_norm, x, attention_scale), rope, segments)
         x = x + _gated(self.attention_out_norm, branch, attention_gate)
         branch = self.ffn(_scaled(self.ffn_norm, x, ffn_scale))
         x = x + _gated(self.ffn_out_norm, branch, ffn_gate)
         return constrain(x, "batch", "length", None)
+
+    def modulated_input(
+        self, x: Float[Array, "b s d"], time: Float[Array, "b time"]
+    ) -> Float[Array, "b s d"]:
+        """What the attention of this block reads."""
+        return _scaled(self.attention_norm, x, self._modulation(time)[0])
+
+    def _modulation(self, time: Float[Array, "b time"]) -> list[Float[Array, "b 1 d"]]:
+        """Scale and gate of the attention, then of the feed-forward layer."""
+        return jnp.split(self.modulation(jax.nn.silu(time.astype(jnp.float32))), 4, axis=1)
 
 
 def _scaled(norm: RMSNorm, x: Float[Array, "b s d"], scale: Float[Array, "b 1 d"]) -> Float[Array, "b s d"]:

@@ -52,6 +52,22 @@ class References:
     sizes: Int[Array, "b r 2"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """The sequence ``[condition ; references ; target]`` as it enters the blocks.
+
+    The target is its last ``num_tokens``.
+    """
+
+    tokens: Float[Array, "b s d"]
+    mask: Bool[Array, "b s"]
+    positions: Int[Array, "b s 3"]
+    time: Float[Array, "b time"]
+    num_tokens: int
+    noise_blocks: Float[Array, "refiners b n d"] | None = None
+    reference_blocks: Float[Array, "refiners br m d"] | None = None
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Trace:
@@ -145,6 +161,31 @@ class DiT(nnx.Module):
         collect: bool = True,
     ) -> Trace:
         """As calling the model, with what happens on the way; ``collect`` keeps the blocks' outputs."""
+        joint = self.embed(x, time, context, sizes, references, faults=faults, collect=collect)
+        tokens, joint_blocks = self.run(joint, collect=collect)
+        velocity = self.read_out(joint, tokens)
+        return Trace(
+            velocity,
+            joint.time,
+            joint.positions,
+            joint.mask,
+            joint.noise_blocks,
+            joint.reference_blocks,
+            joint_blocks,
+        )
+
+    def embed(
+        self,
+        x: Float[Array, "b n p"],
+        time: Float[Array, " b"],
+        context: Context,
+        sizes: Int[Array, "b 2"],
+        references: References | None = None,
+        *,
+        faults: ReleaseFaults = NO_FAULTS,
+        collect: bool = False,
+    ) -> Joint:
+        """The joint sequence as it enters the blocks."""
         num_tokens = x.shape[1]
         embedding = self.time(time.astype(self.dtype) if faults.rounded_time else time)
         offset = jnp.sum(context.mask, axis=1)
@@ -165,15 +206,26 @@ class DiT(nnx.Module):
         noise, noise_blocks = run_blocks(
             self.noise_refiner, noise, self._rope(where), valid.astype(jnp.int32), embedding, collect=collect
         )
-        joint = jnp.concatenate([*tokens, noise], axis=1)
-        mask = jnp.concatenate([*masks, valid], axis=1)
-        where = jnp.concatenate([*positions, where], axis=1)
-        joint = constrain(joint, "batch", "length", None)
-        joint, joint_blocks = run_blocks(
-            self.layers, joint, self._rope(where), mask.astype(jnp.int32), embedding, collect=collect
+        return Joint(
+            constrain(jnp.concatenate([*tokens, noise], axis=1), "batch", "length", None),
+            jnp.concatenate([*masks, valid], axis=1),
+            jnp.concatenate([*positions, where], axis=1),
+            embedding,
+            num_tokens,
+            noise_blocks,
+            reference_blocks,
         )
-        velocity = self.output(joint[:, -num_tokens:], embedding)
-        return Trace(velocity, embedding, where, mask, noise_blocks, reference_blocks, joint_blocks)
+
+    def run(
+        self, joint: Joint, *, collect: bool = False
+    ) -> tuple[Float[Array, "b s d"], Float[Array, "l b s d"] | None]:
+        """The blocks over the joint sequence."""
+        rope, segments = self._rope(joint.positions), joint.mask.astype(jnp.int32)
+        return run_blocks(self.layers, joint.tokens, rope, segments, joint.time, collect=collect)
+
+    def read_out(self, joint: Joint, tokens: Float[Array, "b s d"]) -> Float[Array, "b n out"]:
+        """The velocity from what the blocks made of the joint sequence."""
+        return self.output(tokens[:, -joint.num_tokens :], joint.time)
 
     def _rope(self, positions: Int[Array, "b s 3"]):
         return rope_factors(positions, self.config.axes_dim_rope)
