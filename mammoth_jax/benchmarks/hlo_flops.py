@@ -1,7 +1,7 @@
 """Operations of the matrix products that a compiled program executes on one device.
 
-Against the hand count (``costs.py``) this shows work that devices repeat and work on padding.  Kernels are opaque to
-it: where a program has some, it is a lower bound.
+Against the hand count (``costs.py``) this shows work that devices repeat and work on padding.  It is a lower bound:
+kernels are opaque to it, and products of very few rows the compiler writes as multiplications and sums.
 """
 
 import math
