@@ -10,9 +10,9 @@ from PIL import Image
 from mammoth_jax.benchmarks import costs
 from mammoth_jax.benchmarks.calls import Call, Task, Workload, integers, shapes
 from mammoth_jax.pipelines import chat_session, programs
-from mammoth_jax.pipelines.buckets import bucket
+from mammoth_jax.pipelines.buckets import bucket, patch_bucket
 from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline, read_program, write_program
-from mammoth_jax.pipelines.chat_inputs import SMALLEST_PATCHES, SMALLEST_PROMPT, ChatFormat
+from mammoth_jax.pipelines.chat_inputs import SMALLEST_PROMPT, ChatFormat
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.processing.vision import image_patches
 from mammoth_jax.sampling.text import ReadPrompts, TextInputs, start
@@ -37,7 +37,7 @@ def chat(loaded: LoadedModel, work: Workload) -> Task:
     inputs = model.vision.prepare(
         np.concatenate([patches.values] * work.batch),
         [patches.grid] * work.batch,
-        [bucket(len(patches.values) * work.batch, SMALLEST_PATCHES)],
+        [patch_bucket(len(patches.values) * work.batch, config.backbone.vision.spatial_merge_size)],
     )
     features = yield Call(
         "vision tower",

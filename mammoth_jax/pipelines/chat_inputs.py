@@ -11,7 +11,7 @@ from PIL import Image
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.multimodal import feature_slots
 from mammoth_jax.models.backbone.vision_config import Qwen25VLVisionConfig
-from mammoth_jax.pipelines.buckets import bucket
+from mammoth_jax.pipelines.buckets import bucket, patch_bucket
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import see_program
 from mammoth_jax.pipelines.vision_processors import image_processor, video_processor
@@ -33,7 +33,6 @@ Picture = Image.Image | Path | str | bytes
 """A picture, its file, or the file's bytes."""
 
 SMALLEST_PROMPT = 32
-SMALLEST_PATCHES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +183,7 @@ def text_inputs(
     tower, merge = loaded.model.vision, backbone.vision.spatial_merge_size
     assert tower is not None
     values = np.concatenate([patches.values for patches in shown])
-    inputs = tower.prepare(
-        values, [patches.grid for patches in shown], [bucket(len(values), SMALLEST_PATCHES)]
-    )
+    inputs = tower.prepare(values, [patches.grid for patches in shown], [patch_bucket(len(values), merge)])
     slots = feature_slots(
         ids,
         valid,

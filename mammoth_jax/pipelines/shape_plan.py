@@ -105,7 +105,8 @@ def plan_shapes(
 ) -> ShapePlan:
     """Groups requests into buckets, the same for the same arguments.
 
-    Starts with a bucket for each distinct shape and joins, again and again, the two that cost the least padding.
+    Starts with a bucket for each distinct shape and joins, again and again, the two that cost the least padding.  Of
+    what the policy allows it takes the plan with the fewest new shapes, and of these the one with the least padding.
 
     Args:
       lengths: what each request takes.
@@ -135,23 +136,32 @@ def plan_shapes(
         alike.setdefault(_row(_shape([[each]], 1)), []).append(number)
     buckets = [join(members) for members in alike.values()]
     joined = {(a, b): join(a.members + b.members) for i, a in enumerate(buckets) for b in buckets[i + 1 :]}
-    while joined:
+    levels: list[list[Bucket]] = []
+    while True:
         work = _total(buckets)
-        after = {pair: work - _work(pair[0]) - _work(pair[1]) + _work(new) for pair, new in joined.items()}
+        if levels and max(work.padding(useful)) > policy.padding:
+            break
         if len(buckets) <= policy.max_buckets:
-            after = {
-                pair: work for pair, work in after.items() if max(work.padding(useful)) <= policy.padding
-            }
-            if not after:
-                break
-        pair = min(after, key=lambda p: (sum(after[p].padding(useful)), p[0].launches, p[1].launches))
+            ordered = sorted(buckets, key=lambda bucket: bucket.launches)
+            levels.append(_in_known_shapes(ordered, known, useful, policy))
+        if not joined:
+            break
+        after = {pair: work - _work(pair[0]) - _work(pair[1]) + _work(new) for pair, new in joined.items()}
+        pair: tuple[Bucket, Bucket] = min(
+            after, key=lambda p: (sum(after[p].padding(useful)), p[0].launches, p[1].launches)
+        )
         new = joined[pair]
         buckets = [bucket for bucket in buckets if bucket not in pair]
         joined = {p: made for p, made in joined.items() if pair[0] not in p and pair[1] not in p}
         joined |= {(bucket, new): join(bucket.members + new.members) for bucket in buckets}
         buckets.append(new)
-    buckets = _in_known_shapes(sorted(buckets, key=lambda bucket: bucket.launches), known, useful, policy)
-    return ShapePlan(tuple(buckets), *_total(buckets).padding(useful))
+
+    def price(buckets: Sequence[Bucket]) -> tuple[int, float]:
+        new = {bucket.shape for bucket in buckets} - set(known)
+        return len(new), sum(_total(buckets).padding(useful))
+
+    chosen = min(levels, key=price)
+    return ShapePlan(tuple(chosen), *_total(chosen).padding(useful))
 
 
 def _in_known_shapes(

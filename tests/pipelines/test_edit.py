@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.pipelines import text_to_image
 from mammoth_jax.pipelines.edit import EditPipeline
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.reference_inputs import reference_latents
@@ -36,11 +37,9 @@ def picture(seed: int, width: int = 16, height: int = 16) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@functools.cache
 def latents(seed: int, *on: str) -> np.ndarray:
     """What is drawn from a reference in the forms that are on."""
-    channels = {name: name in on for name in CHANNELS}
-    return pipeline()(picture(seed), "make it red", **channels, **OPTIONS).images[0]
+    return inputs(seed, *on)["drawn"]
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -48,6 +47,58 @@ def test_a_form_that_is_on_matters(channel):
     first, second = latents(0, channel), latents(1, channel)
     assert np.abs(first - second).max() > 1e-5
     assert np.abs(first - latents(0)).max() > 1e-5
+
+
+@functools.cache
+def inputs(seed: int, *on: str) -> dict[str, np.ndarray]:
+    """What a reference in the forms that are on puts into the programs; absent where nothing is put.
+
+    ``use_vision``: features that take the placeholders' places; ``use_tokens``: the prompt's visual tokens;
+    ``use_latents``: patches that the diffusion transformer gets; ``drawn``: what comes out.
+    """
+    settings = pipeline().loaded.settings
+    seen: dict[str, np.ndarray] = {}
+    encode, paint = text_to_image.encode_program, text_to_image.paint_program
+
+    def encoding(decoder, ids, lengths, *, plan, pictures=None):
+        words = ids[0, : lengths[0]]
+        codes = words[(words >= settings.visual_start) & (words < settings.visual_end)]
+        if len(codes):
+            seen["use_tokens"] = np.asarray(codes)
+        if pictures is not None:
+            slots = np.asarray(pictures.slots)
+            seen["use_vision"] = np.asarray(pictures.features.tokens)[slots[slots >= 0]]
+        return encode(decoder, ids, lengths, plan=plan, pictures=pictures)
+
+    def painting(*args, **kwargs):
+        references = args[-1]
+        if references is not None:
+            count = int(np.prod(references.sizes[0, 0]))
+            seen["use_latents"] = np.asarray(references.patches)[0, 0, :count]
+        return paint(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_to_image, "encode_program", encoding)
+        patch.setattr(text_to_image, "paint_program", painting)
+        drawn = pipeline()(picture(seed), "make it red", **{name: name in on for name in CHANNELS}, **OPTIONS)
+    return seen | {"drawn": drawn.images[0]}
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_changed_reference_changes_the_input_of_the_form_that_is_on_and_there_is_no_other(channel):
+    first, second = inputs(0, channel), inputs(1, channel)
+    assert set(first) == set(second) == {channel, "drawn"}
+    assert first[channel].shape == second[channel].shape and (first[channel] != second[channel]).any()
+
+
+def test_with_all_forms_off_no_reference_is_put_in():
+    assert set(inputs(0)) == set(inputs(1)) == {"drawn"}
+
+
+def test_each_form_alone_is_put_in_as_it_is_among_all():
+    everything = inputs(0, *CHANNELS)
+    for channel in CHANNELS:
+        np.testing.assert_allclose(inputs(0, channel)[channel], everything[channel], atol=1e-6)
 
 
 def test_with_all_forms_off_the_reference_plays_no_part_and_it_is_text_to_image():
