@@ -141,8 +141,11 @@ class _Compiler:
         if not leaves:
             return 0
         with jax.set_mesh(self.mesh):
-            idle = jax.jit(lambda *xs: jnp.zeros(()), keep_unused=True).lower(*leaves).compile()
-        stats = idle.memory_analysis()
+            idle = jax.jit(lambda *xs: jnp.zeros(()), keep_unused=True).lower(*leaves)
+            try:
+                stats = idle.compile().memory_analysis()
+            except jax.errors.JaxRuntimeError as error:  # they alone do not fit
+                return max(_refused_bytes_or_raise(error), sum(map(device_bytes, leaves)))
         assert stats is not None, "libtpu reports no memory figures"
         return stats.argument_size_in_bytes
 
@@ -153,9 +156,8 @@ class _Compiler:
             try:
                 executable = lowered.compile()
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                return self._refused(call, str(error), time.perf_counter() - begin), shaped(lowered.out_info)
+                needed, seconds = _refused_bytes_or_raise(error), time.perf_counter() - begin
+                return self._refused(call, needed, str(error), seconds), shaped(lowered.out_info)
         seconds = time.perf_counter() - begin
         text = hlo.parse(executable.as_text())
         given = jax.tree.leaves(executable.input_shardings, is_leaf=lambda x: x is None)
@@ -207,17 +209,20 @@ class _Compiler:
             )
         )
 
-    def _refused(self, call: Call, message: str, seconds: float) -> Compiled:
-        """What the compiler asked for, and the weights that the program does not read."""
-        given = [(x, is_weight) for x, is_weight in _leaves(call) if x is not None]
-        weights = [x for x, is_weight in given if is_weight]
-        needed = refused_bytes(message)
-        if "temporaries" in message:
-            needed += sum(device_bytes(x) for x, _ in given)
+    def _refused(self, call: Call, needed: int, message: str, seconds: float) -> Compiled:
+        """What the compiler asked for, arguments included, and the weights that the program does not read."""
+        weights = [x for x, is_weight in _leaves(call) if is_weight and x is not None]
         read, kept = sum(map(device_bytes, weights)), sum(map(device_bytes, jax.tree.leaves(call.kept)))
         sizes = (self.weights, 0, kept, 0, max(needed - read, 0), read, read)
         memory = Memory(*(self.per_chip * x for x in sizes))
         return Compiled(call.name, memory, call.cost, seconds, self._share(weights), message.splitlines()[0])
+
+
+def _refused_bytes_or_raise(error: Exception) -> int:
+    """How much the compiler wanted, if that is why it failed."""
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    return refused_bytes(str(error))
 
 
 def refused_bytes(message: str) -> int:

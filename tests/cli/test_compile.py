@@ -188,9 +188,8 @@ def test_times_are_the_slowest_of_arithmetic_memory_and_links():
     program = compiled("p", 10.0, gathered=6 * 10**9)
     times = preflight.times(program, chip, chips=4)
     assert times.compute == pytest.approx(1e12 / 4 / 459e12)
-    assert times.memory == pytest.approx(
-        (1e9 / 4 + 12e9) / 2765e9
-    )  # a quarter of the weights, and what is gathered
+    own, gathered = 1e9 / 4, 12e9  # a quarter of the weights; what is gathered is written and read
+    assert times.memory == pytest.approx((own + gathered) / 2765e9)
     assert times.links == pytest.approx(6e9 / 600e9)
     assert (times.roofline, times.bound) == (times.links, "links")
 
@@ -201,13 +200,19 @@ def test_work_that_devices_repeat_takes_its_time():
     assert preflight.times(repeated, chip, chips=4).compute == pytest.approx(1e12 / 459e12)
 
 
+def run_alone(words: list[str]) -> subprocess.CompletedProcess:
+    """In a process of its own: the tests' own compiler flags are not for TPUs."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "TPU_"))}
+    command = [sys.executable, "-m", "mammoth_jax", "compile", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra 'tpu'")
 @pytest.mark.parametrize(
     "task, last", [("generate", "VAE decoder"), ("chat", "step"), ("edit", "VAE decoder")]
 )
 def test_nano_compiles_for_a_real_slice(task, last):
-    """In a process of its own: the tests' own compiler flags are not for TPUs."""
     words = [
         "--task",
         task,
@@ -219,14 +224,7 @@ def test_nano_compiles_for_a_real_slice(task, last):
         "fsdp=2,tensor=2",
         "--json",
     ]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "TPU_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "mammoth_jax", "compile", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_alone(words)
     assert done.returncode == 0, done.stderr
     *_, line, verdict = done.stdout.splitlines()
     assert re.fullmatch(r"fits: 0\.\d+ of 15\.75 GiB per chip", verdict)
@@ -236,3 +234,17 @@ def test_nano_compiles_for_a_real_slice(task, last):
         hbm = program["hbm"]
         assert hbm["total"] >= hbm["weights"] >= hbm["read_weights"] >= hbm["logical_weights"]
     assert any(program["collectives"] for program in programs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra 'tpu'")
+def test_model_that_is_too_large_for_a_chip_is_an_answer():
+    words = ["--task", "generate", "--preset", "dev", "--topology", "v5e:1x1", "--grid", "8x8", "--json"]
+    done = run_alone(words)
+    assert done.returncode == 1, done.stderr
+    *_, line, verdict = done.stdout.splitlines()
+    total, limit = map(
+        float, re.fullmatch(r"does not fit: ([\d.]+) of ([\d.]+) GiB per chip", verdict).groups()
+    )
+    assert total > 25 and limit == 15.75  # 13.9 billion parameters of the task in two bytes
+    assert "RESOURCE_EXHAUSTED" in json.loads(line)["programs"][0]["refused"]
