@@ -83,7 +83,7 @@ class WholeCache:
 class UsedBlocks:
     """Reads the cache in blocks of slots with a running soft-max, from the first valid slot of any row to the last."""
 
-    block: int = 256
+    block: int
 
     def __call__(
         self,
@@ -121,7 +121,6 @@ class UsedBlocks:
 
 
 WHOLE_CACHE = WholeCache()
-USED_BLOCKS = UsedBlocks()
 
 
 def new_scores(
