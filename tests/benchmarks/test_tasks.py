@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from typing import Any
 
 import jax
@@ -14,25 +15,10 @@ from mammoth_jax.benchmarks.calls import Workload
 from mammoth_jax.benchmarks.tasks import PARTS, TASKS, abstract_model
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
 from mammoth_jax.models.mammoth import ALL_PARTS
-from mammoth_jax.pipelines import (
-    chat,
-    chat_inputs,
-    chat_session,
-    programs,
-    reference_inputs,
-    references,
-    text_to_image,
-)
+from mammoth_jax.pipelines import chat, chat_session, programs
 from mammoth_jax.pipelines.edit import EditPipeline
 from tests.tiny_model import tiny_config, tiny_pipeline
 
-PROGRAMS = {
-    text_to_image: ("encode_program", "draw_program", "paint_program", "develop_program"),
-    references: ("tokenize_program", "encode_references_program"),
-    reference_inputs: ("see_program",),
-    chat: ("read_program", "write_program"),
-    chat_inputs: ("see_program",),
-}
 SIZE, GRID = (64, 48), (8, 6)
 ENCODE = programs.encode_program
 LATER_TURNS = [chat_session.grow_program, chat_session.read_more_program, chat_session.step_program]
@@ -64,9 +50,14 @@ def calls(monkeypatch) -> list:
 
         return run
 
-    for module, names in PROGRAMS.items():
-        for name in names:
-            monkeypatch.setattr(module, name, recorded(getattr(module, name)))
+    launched = [
+        each for module in (programs, chat) for each in vars(module).values() if hasattr(each, "eval_shape")
+    ]
+    for name, module in sys.modules.items():
+        if name.startswith("mammoth_jax.pipelines.") and module is not programs:
+            for attribute, value in list(vars(module).items()):
+                if any(value is program for program in launched):
+                    monkeypatch.setattr(module, attribute, recorded(value))
     return found
 
 
