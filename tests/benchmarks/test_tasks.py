@@ -21,6 +21,7 @@ from tests.tiny_model import tiny_config, tiny_pipeline
 
 SIZE, GRID = (64, 48), (8, 6)
 ENCODE = programs.encode_program
+JITTED = type(ENCODE)
 LATER_TURNS = [chat_session.grow_program, chat_session.read_more_program, chat_session.step_program]
 
 
@@ -51,7 +52,7 @@ def calls(monkeypatch) -> list:
         return run
 
     launched = [
-        each for module in (programs, chat) for each in vars(module).values() if hasattr(each, "eval_shape")
+        each for module in (programs, chat) for each in vars(module).values() if isinstance(each, JITTED)
     ]
     for name, module in sys.modules.items():
         if name.startswith("mammoth_jax.pipelines.") and module is not programs:
