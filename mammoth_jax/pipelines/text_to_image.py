@@ -15,8 +15,9 @@ from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import SOLVERS
 from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.vae.config import Tiling
-from mammoth_jax.ops.patchify import patchify, unpatchify
+from mammoth_jax.ops.patchify import patchify
 from mammoth_jax.pipelines.batching import PictureRequest, PromptRows, prompt_rows
+from mammoth_jax.pipelines.development import develop_pictures, develop_token_pictures
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.launch import Progress, launcher
 from mammoth_jax.pipelines.loading import Pipeline
@@ -24,8 +25,6 @@ from mammoth_jax.pipelines.options import NEEDED_PARTS, Picture, TextToImageOpti
 from mammoth_jax.pipelines.output import CONVERT, OutputType, TextToImageOutput
 from mammoth_jax.pipelines.picture_lengths import picture_lengths
 from mammoth_jax.pipelines.programs import (
-    develop_program,
-    develop_tokens_program,
     draw_program,
     encode_program,
     paint_program,
@@ -220,11 +219,12 @@ class TextToImagePipeline(Pipeline):
                 )
                 tokens, positive, negative = drawing.tokens, drawing.positive, drawing.negative
             if options.mode == "ar":
-                return self._develop_tokens(requests, tokens)
+                assert tokens is not None
+                return develop_token_pictures(loaded, requests, tokens)
             painted = self._paint(launch, requests, positive, negative, shape, options, latents, on_step)
             if on_step is not None:
                 jax.effects_barrier()
-            return self._develop(requests, painted, tokens, pixels)
+            return develop_pictures(loaded, requests, painted, tokens, self.tiling if pixels else None)
 
     @property
     def decode_plan(self) -> DecodePlan:
@@ -327,52 +327,6 @@ class TextToImagePipeline(Pipeline):
         )
         return result.latents
 
-    def _develop(
-        self, requests: Sequence[PictureRequest], painted: jax.Array, tokens: jax.Array | None, pixels: bool
-    ) -> list[Picture]:
-        """Decodes the rows of each picture size together: one launch a size."""
-        patch = self.loaded.config.dit.patch_size
-        codes = self._codes(requests, tokens)
-        out: dict[int, Picture] = {}
-        for size, rows in _groups([r.size.patches for r in requests]).items():
-            if pixels:
-                drawn, grids = develop_program(
-                    self.loaded.model.vae, painted, rows, grid=size, patch_size=patch, tiling=self.tiling
-                )
-                drawn, grids = np.asarray(drawn), np.asarray(grids)
-            else:
-                flat = np.asarray(painted)[rows, : size[0] * size[1]]
-                grids = np.asarray(unpatchify(flat, *size, patch))
-                drawn = [np.zeros((0, 0, 3), np.uint8)] * len(rows)
-            for i, row in enumerate(rows):
-                out[row] = Picture(requests[row], drawn[i], codes[row], grids[i])
-        return [out[row] for row in range(len(requests))]
-
-    def _develop_tokens(self, requests: Sequence[PictureRequest], tokens: jax.Array | None) -> list[Picture]:
-        codes = self._codes(requests, tokens)
-        out: dict[int, Picture] = {}
-        for grid, rows in _groups([r.size.tokens for r in requests]).items():
-            drawn = develop_tokens_program(
-                self.loaded.model.mammothtok,
-                tokens,
-                rows,
-                grid=grid,
-                visual_start=self.loaded.settings.visual_start,
-            )
-            for i, row in enumerate(rows):
-                out[row] = Picture(requests[row], np.asarray(drawn)[i], codes[row], None)
-        return [out[row] for row in range(len(requests))]
-
-    def _codes(self, requests: Sequence[PictureRequest], tokens: jax.Array | None) -> list[np.ndarray | None]:
-        if tokens is None:
-            return [None] * len(requests)
-        out = []
-        for row, request in zip(np.asarray(tokens), requests, strict=False):
-            rows, cols = request.size.tokens
-            lines = row[: rows * (cols + 1)].reshape(rows, cols + 1)
-            out.append(lines[:, :-1] - self.loaded.settings.visual_start)
-        return out
-
     def requests(
         self, prompt: str | Sequence[str], height: Any, width: Any, grid: Any, num_images: int, seed: Any
     ) -> list[PictureRequest]:
@@ -411,11 +365,3 @@ def _one_each(name: str, value: Any, count: int) -> list[Any]:
     if len(values) != count:
         raise InputError(f"{name}: {len(values)} values for {count} prompts; give one, or one a prompt")
     return values
-
-
-def _groups(keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
-    """Row numbers of each distinct key."""
-    out: dict[tuple[int, int], list[int]] = {}
-    for row, key in enumerate(keys):
-        out.setdefault(key, []).append(row)
-    return {key: np.asarray(rows, np.int32) for key, rows in out.items()}

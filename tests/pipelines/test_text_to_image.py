@@ -9,7 +9,7 @@ import pytest
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.ops.patchify import patchify
-from mammoth_jax.pipelines import text_to_image
+from mammoth_jax.pipelines import development, text_to_image
 from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.options import TextToImageOptions
@@ -82,18 +82,19 @@ class Counts:
         self.compiled = 0
         self.launched: list[str] = []
         jax.monitoring.register_event_duration_secs_listener(self._event)
-        for name in [n for n in dir(text_to_image) if n.endswith("_program")]:
-            self._count(monkeypatch, name, getattr(text_to_image, name))
+        for module in (text_to_image, development):
+            for name in [n for n in dir(module) if n.endswith("_program")]:
+                self._count(monkeypatch, module, name, getattr(module, name))
 
     def _event(self, name: str, duration: float, **_) -> None:
         self.compiled += name == "/jax/core/compile/backend_compile_duration"
 
-    def _count(self, monkeypatch, name: str, program) -> None:
+    def _count(self, monkeypatch, module, name: str, program) -> None:
         def launch(*args, **kwargs):
             self.launched.append(name.removesuffix("_program"))
             return program(*args, **kwargs)
 
-        monkeypatch.setattr(text_to_image, name, launch)
+        monkeypatch.setattr(module, name, launch)
 
 
 def test_a_batch_is_four_launches_and_a_second_one_compiles_nothing(monkeypatch):
