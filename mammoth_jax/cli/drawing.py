@@ -32,6 +32,8 @@ SETTINGS = {
     "cfg_range": "cfg_range",
     "solver": "solver",
     "step_cache": "step_cache",
+    "decode_weights": "decode_weights",
+    "cache": "cache",
     "mode": "mode",
 }
 """Options that go to the pipeline as they are, under its names; those not given keep the checkpoint's defaults."""
@@ -88,6 +90,16 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     tokens.add_argument("--temperature", type=float, metavar="T")
     tokens.add_argument("--top-k", type=int, metavar="K")
     tokens.add_argument("--top-p", type=float, metavar="P")
+    tokens.add_argument(
+        "--decode-weights",
+        choices=("model", "int8"),
+        help="int8: the decoder's weights at half of bf16's bytes a step; inexact (default: as loaded)",
+    )
+    tokens.add_argument(
+        "--cache",
+        choices=("model", "int8"),
+        help="int8: keys and values at about half of bf16's bytes; inexact (default: as computed)",
+    )
 
 
 def draw_all(

@@ -1,6 +1,7 @@
 """A model with what goes with it: weights on a mesh, tokenizer, generation settings."""
 
 import dataclasses
+import functools
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,8 @@ from checkpoint_convert.to_torch import save_released
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import initialize
+from mammoth_jax.models.backbone.decoder import Decoder
+from mammoth_jax.models.backbone.int8_weights import int8_decoder
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.processing.generation_config import GenerationSettings
@@ -45,6 +48,11 @@ class LoadedModel:
     def config(self) -> MammothConfig:
         """The model's configuration."""
         return self.model.config
+
+    @functools.cached_property
+    def int8_decoder(self) -> Decoder:
+        """The decoder for loops of visual tokens with int8 weights, made on first use and kept beside the model."""
+        return int8_decoder(self.model.decoder)
 
     def save(self, folder: Path | str) -> None:
         """Writes the weights that run, with the files beside them, as a released-format folder.

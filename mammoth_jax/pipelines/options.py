@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -11,10 +11,13 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Float, Int
 from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.solvers import SOLVERS
+from mammoth_jax.models.backbone.cache import CacheFormat
 from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
 
 Mode = Literal["ar+diffusion", "diffusion", "ar"]
+WeightFormat = Literal["model", "int8"]
+"""How weights are held: in the model's dtype, or in int8 with a scale an output column (``layers/quantized.py``)."""
 NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
     "ar+diffusion": ("text_decoder", "generation_experts", "dit", "refiner", "vae"),
     "diffusion": ("text_decoder", "dit", "vae"),
@@ -24,7 +27,11 @@ NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class TextToImageOptions:
-    """How to draw; see :meth:`TextToImagePipeline.__call__`.  ``None`` takes the checkpoint's generation settings."""
+    """How to draw; see :meth:`TextToImagePipeline.__call__`.  ``None`` takes the checkpoint's generation settings.
+
+    ``decode_weights`` and ``cache`` say how the loop of visual tokens holds the decoder's weights and its keys and
+    values; ``int8`` is smaller and inexact.
+    """
 
     num_inference_steps: int = 50
     guidance_scale: float = 9.0
@@ -38,6 +45,8 @@ class TextToImageOptions:
     cfg_range: tuple[float, float] = (0.0, 1.0)
     solver: str = "euler"
     step_cache: float = 0.0
+    decode_weights: WeightFormat = "model"
+    cache: CacheFormat = "model"
     mode: Mode = "ar+diffusion"
     faults: ReleaseFaults = NO_FAULTS
 
@@ -60,6 +69,9 @@ class TextToImageOptions:
             raise InputError(
                 f"step_cache {self.step_cache}: expected 0 (off, exact) or a threshold such as 0.1"
             )
+        for name, formats in (("decode_weights", WeightFormat), ("cache", CacheFormat)):
+            if getattr(self, name) not in get_args(formats):
+                raise InputError(f"{name} {getattr(self, name)!r}: expected one of {list(get_args(formats))}")
         guided_steps(self.num_inference_steps, self.cfg_range, self.faults)
 
 

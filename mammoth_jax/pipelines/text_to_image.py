@@ -13,6 +13,7 @@ from mammoth_jax.core.types import Float
 from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import SOLVERS
+from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.ops.patchify import patchify
@@ -212,10 +213,11 @@ class TextToImagePipeline(Pipeline):
                     self.decode_requests(requests, rows, options),
                     rows.answer_start,
                     rows.negative,
-                    plan=self.decode_plan,
+                    plan=dataclasses.replace(self.decode_plan, cache_format=options.cache),
                     conditions=conditions,
                     max_tokens=shape.visual,
                     guided=options.ar_guidance_scale > 1,
+                    **self._step_weights(options),
                 )
                 tokens, positive, negative = drawing.tokens, drawing.positive, drawing.negative
             if options.mode == "ar":
@@ -275,6 +277,10 @@ class TextToImagePipeline(Pipeline):
                 repetition_penalty=each(options.repetition_penalty, settings.repetition_penalty, np.float32),
             ),
         )
+
+    def _step_weights(self, options: TextToImageOptions) -> dict[str, Decoder]:
+        """The argument that puts other weights under the loop of visual tokens, if such are asked for."""
+        return {"steps": self.loaded.int8_decoder} if options.decode_weights == "int8" else {}
 
     def _paint(
         self,

@@ -89,10 +89,15 @@ def draw_tokens(
     conditions: ConditionPlan,
     max_tokens: int,
     guided: bool,
+    steps: Decoder | None = None,
 ) -> Drawing:
-    """Program 2: the visual tokens of every row, from the first to the image-end, and their condition features."""
+    """Program 2: the visual tokens of every row, from the first to the image-end, and their condition features.
+
+    ``steps`` is what the loop runs instead of ``decoder``: its int8 form (``models/backbone/int8_weights.py``).  A
+    second pass, if there is one, is ``decoder``'s all the same.
+    """
     state = start(decoder, prompts, requests, max_tokens, plan, guided=guided)
-    state = decode_chunk(decoder, state, max_tokens, plan)
+    state = decode_chunk(decoder if steps is None else steps, state, max_tokens, plan)
     return finish(decoder, prompts, state, answer_start, negative_rows, plan=plan, conditions=conditions)
 
 

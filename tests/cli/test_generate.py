@@ -118,6 +118,7 @@ def test_only_what_is_given_overrides_the_checkpoints_settings(pipeline, tmp_pat
         "--guidance", "4", "--ar-guidance", "7", "--negative-prompt", "", "--temperature", "0.5",
         "--top-k", "9", "--top-p", "0.8",
         "--solver", "heun", "--mode", "diffusion", "--steps", "2",
+        "--decode-weights", "int8", "--cache", "int8",
     )  # fmt: skip
     assert pipeline.calls[0][1] == {"batch_size": 8}
     assert pipeline.calls[1][1] == {
@@ -125,6 +126,7 @@ def test_only_what_is_given_overrides_the_checkpoints_settings(pipeline, tmp_pat
         "width": 96, "height": 64, "grid": (12, 8), "cfg_range": (0.1, 0.9), "guidance_scale": 4.0,
         "ar_guidance_scale": 7.0, "negative_prompt": "", "temperature": 0.5, "top_k": 9, "top_p": 0.8,
         "solver": "heun", "mode": "diffusion", "num_inference_steps": 2,
+        "decode_weights": "int8", "cache": "int8",
     }  # fmt: skip
 
 
@@ -151,6 +153,7 @@ def test_random_weights_are_announced_only_when_nobody_asked_for_them(pipeline, 
         (["a", "--steps", "0"], "'0' is not a whole number of at least 1"),
         (["a", "--num-images", "-1"], "'-1' is not a whole number of at least 1"),
         (["a", "--solver", "rk4"], "invalid choice: 'rk4'"),
+        (["a", "--decode-weights", "int4"], "invalid choice: 'int4'"),
         (["a", "--model", "x", "--preset", "nano"], "not allowed with argument"),
     ],
 )
