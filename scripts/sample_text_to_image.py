@@ -16,7 +16,8 @@ from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import Euler
 from mammoth_jax.models.vae.config import Tiling
-from mammoth_jax.pipelines.batching import PictureRequest, bucket, prompt_rows, token_bucket
+from mammoth_jax.pipelines.batching import PictureRequest, prompt_rows
+from mammoth_jax.pipelines.buckets import bucket, token_bucket
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.loading import load_model, random_model
 from mammoth_jax.pipelines.options import TextToImageOptions
