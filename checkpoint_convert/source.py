@@ -120,31 +120,3 @@ class FolderSource:
     def read(self, name: str) -> np.ndarray:
         """Reads one tensor into memory of its own."""
         return read_tensor(self._infos[name])
-
-
-@dataclasses.dataclass(frozen=True)
-class RenamedSource:
-    """Another source under other names: ``names`` maps ours to its; tensors that are not named are left out."""
-
-    source: TensorSource
-    names: Mapping[str, str]
-
-    @property
-    def where(self) -> str:
-        """The other source's name."""
-        return self.source.where
-
-    @property
-    def specs(self) -> Mapping[str, Spec]:
-        """Shape and dtype of every tensor."""
-        specs = self.source.specs
-        return {ours: specs[theirs] for ours, theirs in self.names.items()}
-
-    @property
-    def doubled(self) -> tuple[str, ...]:
-        """Names that the other source holds more than once."""
-        return tuple(ours for ours, theirs in self.names.items() if theirs in self.source.doubled)
-
-    def read(self, name: str) -> np.ndarray:
-        """Reads one tensor."""
-        return self.source.read(self.names[name])

@@ -110,12 +110,6 @@ def named_sharding(
     return NamedSharding(mesh, rules.spec(axes, shape, dict(mesh.shape)))
 
 
-def batch_sharding(mesh: Mesh, shape: Sequence[int], rules: ShardingRules = DEFAULT_RULES) -> NamedSharding:
-    """The sharding of an input whose first dimension is the batch."""
-    axes: Axes = ("batch", *([None] * (len(shape) - 1)))
-    return NamedSharding(mesh, rules.spec(axes, shape, dict(mesh.shape), move=False))
-
-
 def constrain(x: jax.Array, *axes: str | None, rules: ShardingRules = DEFAULT_RULES) -> jax.Array:
     """States the sharding of an activation; does nothing when no mesh is set (``jax.set_mesh``)."""
     mesh = jax.sharding.get_abstract_mesh()
