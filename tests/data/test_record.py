@@ -1,0 +1,57 @@
+"""Pictures are decoded as a viewer would show them, and broken ones say which they are."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammoth_jax.data.record import Picture, UnreadablePicture
+
+
+def encoded(picture, form="PNG", **options):
+    """A picture file's bytes."""
+    out = io.BytesIO()
+    picture.save(out, form, **options)
+    return out.getvalue()
+
+
+def test_transparency_is_laid_over_white():
+    clear = Image.new("RGBA", (2, 3), (200, 0, 0, 0))
+    pixels = Picture("clear.png", lambda: encoded(clear)).decode()
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (3, 2, 3)
+    assert (pixels == 255).all()
+
+
+def test_the_camera_s_orientation_is_applied():
+    plain = Image.fromarray(np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    turned = Picture("turned.png", lambda: encoded(plain, exif=exif)).decode()
+    np.testing.assert_array_equal(turned, np.rot90(np.asarray(plain), -1))
+
+
+def test_rendered_pixels_are_handed_through():
+    pixels = np.full((2, 2, 3), 7, np.uint8)
+    assert Picture("scene", lambda: pixels).decode() is pixels
+
+
+def missing():
+    """What reading a file that is gone does."""
+    raise FileNotFoundError(2, "No such file or directory")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        missing,
+        lambda: b"",
+        lambda: b"not a picture",
+        lambda: encoded(Image.new("RGB", (64, 64)), "JPEG")[:-200],
+    ],
+    ids=["missing", "empty", "text", "cut short"],
+)
+def test_a_broken_picture_is_named(read):
+    with pytest.raises(UnreadablePicture, match="shard.tar:one.jpg: "):
+        Picture("shard.tar:one.jpg", read).decode()
