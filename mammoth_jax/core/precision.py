@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.types import Array, Float
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -30,3 +31,8 @@ def matmul_precision(name: str):
     if name not in ("default", "highest"):
         raise InputError(f"unknown precision {name!r}; expected default or highest")
     return jax.default_matmul_precision(name)
+
+
+def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``x`` in float32, or in float64 if it is: what statistics and losses are computed in."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,4 +1,4 @@
-"""Losses of the visual tokenizer's training.  Here: those of the vector quantiser.
+"""Losses of the vector quantiser.
 
 With the compared value ``z``, its code ``e`` and the stop-gradient ``sg`` (van den Oord et al. 2017, eq. 3)::
 
@@ -14,6 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from mammoth_jax.core.precision import at_least_float32
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.models.mammothtok.quantizer import Quantized
@@ -62,7 +63,7 @@ def entropy_loss(distances: Float[Array, "... v"]) -> LossSum:
     The mean choice is that of the vectors given: the loss of a batch is not the average of its parts' losses.  The
     weight is the number of vectors.
     """
-    affinity = -distances.reshape(-1, distances.shape[-1]).astype(jnp.float32) / _TEMPERATURE
+    affinity = -at_least_float32(distances.reshape(-1, distances.shape[-1])) / _TEMPERATURE
     log_p = jax.nn.log_softmax(affinity, axis=-1)
     p = jnp.exp(log_p)
     mean_p = jnp.mean(p, axis=0)
@@ -80,4 +81,4 @@ def _entropy(quantized: Quantized, ratio: float) -> LossSum:
 
 
 def _squared(x: Float[Array, "..."]) -> LossSum:
-    return LossSum(jnp.sum(jnp.square(x.astype(jnp.float32))), jnp.float32(x.size))
+    return LossSum(jnp.sum(jnp.square(at_least_float32(x))), jnp.float32(x.size))

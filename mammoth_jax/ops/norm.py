@@ -1,27 +1,28 @@
-"""Normalisations; statistics in float32, result in the input's dtype."""
+"""Normalisations; statistics in float32 (float64 for float64), result in the input's dtype."""
 
 import jax
 import jax.numpy as jnp
 
+from mammoth_jax.core.precision import at_least_float32
 from mammoth_jax.core.types import Array, Float
 
 
 def rms_norm(x: Float[Array, "... d"], scale: Float[Array, " d"], eps: float) -> Float[Array, "... d"]:
     """``x / sqrt(mean(x^2) + eps) * scale``."""
-    y = x.astype(jnp.float32)
+    y = at_least_float32(x)
     y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
-    return (y * scale.astype(jnp.float32)).astype(x.dtype)
+    return (y * scale.astype(y.dtype)).astype(x.dtype)
 
 
 def layer_norm(
     x: Float[Array, "... d"], scale: Float[Array, " d"] | None, bias: Float[Array, " d"] | None, eps: float
 ) -> Float[Array, "... d"]:
     """``(x - mean) / sqrt(var + eps)``, then scale and bias where given."""
-    y = x.astype(jnp.float32)
+    y = at_least_float32(x)
     y = y - jnp.mean(y, axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
-    y = y if scale is None else y * scale.astype(jnp.float32)
-    y = y if bias is None else y + bias.astype(jnp.float32)
+    y = y if scale is None else y * scale.astype(y.dtype)
+    y = y if bias is None else y + bias.astype(y.dtype)
     return y.astype(x.dtype)
 
 
@@ -34,17 +35,17 @@ def group_norm(
 ) -> Float[Array, "b rows cols c"]:
     """Normalises over rows, columns and the channels of a group."""
     b, rows, cols, c = x.shape
-    y = x.astype(jnp.float32).reshape(b, rows * cols, num_groups, c // num_groups)
+    y = at_least_float32(x).reshape(b, rows * cols, num_groups, c // num_groups)
     y = y - jnp.mean(y, axis=(1, 3), keepdims=True)
     y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=(1, 3), keepdims=True) + eps)
     y = y.reshape(x.shape)
-    y = y if scale is None else y * scale.astype(jnp.float32)
-    y = y if bias is None else y + bias.astype(jnp.float32)
+    y = y if scale is None else y * scale.astype(y.dtype)
+    y = y if bias is None else y + bias.astype(y.dtype)
     return y.astype(x.dtype)
 
 
 def l2_normalize(x: Float[Array, "... d"], eps: float = 1e-12) -> Float[Array, "... d"]:
     """``x / max(|x|, eps)`` along the last axis, in float32, with a finite gradient at zero."""
-    y = x.astype(jnp.float32)
+    y = at_least_float32(x)
     square = jnp.sum(jnp.square(y), axis=-1, keepdims=True)
     return (y * jax.lax.rsqrt(jnp.maximum(square, eps * eps))).astype(x.dtype)

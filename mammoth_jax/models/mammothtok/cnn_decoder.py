@@ -93,7 +93,8 @@ class CNNDecoder(nnx.Module):
         return picture
 
     def stages(self, z: Float[Array, "b gr gc z"]) -> Iterator[tuple[str, Float[Array, "b rows cols c"]]]:
-        """The computation step by step, as (name, value): each level's norm and upsampling, at last the picture."""
+        """The computation step by step, as (name, value): each level's norm and upsampling, at last what ``conv_out``
+        reads (``last``) and the picture that it makes of it."""
         h = self.mid(self.conv_in(z))
         for i, level in enumerate(self.levels):
             h = level.adaptive(h, z)
@@ -105,4 +106,6 @@ class CNNDecoder(nnx.Module):
             if level.upsample is not None:
                 h = level.upsample(h)
                 yield f"upsample_{i}", h
-        yield "picture", self.conv_out(jax.nn.silu(self.norm_out(h)))
+        h = jax.nn.silu(self.norm_out(h))
+        yield "last", h
+        yield "picture", self.conv_out(h)

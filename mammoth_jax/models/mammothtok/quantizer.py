@@ -8,6 +8,7 @@ from flax import nnx
 
 from mammoth_jax.core.initializers import UnitRows
 from mammoth_jax.core.parameters import param
+from mammoth_jax.core.precision import at_least_float32
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.ops.norm import l2_normalize
@@ -38,7 +39,7 @@ class Quantizer(nnx.Module):
 
     def table(self) -> Float[Array, "v c"]:
         """All codes as they are used."""
-        codes = self.codebook[...].astype(jnp.float32)
+        codes = at_least_float32(self.codebook[...])
         return l2_normalize(codes) if self.l2_norm else codes
 
     def lookup(self, ids: Int[Array, "..."]) -> Float[Array, "... c"]:
@@ -58,7 +59,7 @@ class Quantizer(nnx.Module):
         return Quantized(ids, codes, z, self.estimator(z, codes), distances)
 
     def _prepare(self, z: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        z = z.astype(jnp.float32)
+        z = at_least_float32(z)
         return l2_normalize(z) if self.l2_norm else z
 
     def _distances(self, z: Float[Array, "... c"], table: Float[Array, "v c"]) -> Float[Array, "... v"]:

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.precision import at_least_float32
 from mammoth_jax.core.types import Array, Float, UInt8
 from mammoth_jax.layers.conv import Conv2d
 from mammoth_jax.layers.norm import GroupNorm
@@ -81,13 +82,16 @@ class Decoder(nnx.Module):
     def stages(
         self, latents: Float[Array, "b rows cols c"]
     ) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c2"]]]:
-        """The computation step by step, as (name, value): each block, at last the picture."""
+        """The computation step by step, as (name, value): each block, at last what ``conv_out`` reads (``last``)
+        and the picture that it makes of it."""
         h = self.mid(self.conv_in(latents))
         yield "mid", h
         for i, block in enumerate(self.up):
             h = block(h)
             yield f"up_block_{i}", h
-        yield "picture", self.conv_out(jax.nn.silu(self.norm_out(h)))
+        h = jax.nn.silu(self.norm_out(h))
+        yield "last", h
+        yield "picture", self.conv_out(h)
 
 
 class VAE(nnx.Module):
@@ -138,7 +142,7 @@ class VAE(nnx.Module):
 
 def posterior(moments: Float[Array, "b rows cols c2"]) -> Posterior:
     """The encoder's output as a Gaussian."""
-    mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
+    mean, logvar = jnp.split(at_least_float32(moments), 2, axis=-1)
     return Posterior(mean, jnp.clip(logvar, -30.0, 20.0))
 
 
