@@ -126,18 +126,21 @@ def _decode_scalar(kind: Any, data: Any, path: str) -> Any:
 
 def encode(config: Any) -> Any:
     """The inverse of :func:`decode`: plain data that decodes to an equal configuration.  Every field is written."""
+    return _encode(config, type(config))
+
+
+def _encode(config: Any, kind: Any) -> Any:
+    """``config`` as a field of type ``kind`` would be written: with its ``type:`` where that is a choice."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         hints = typing.get_type_hints(type(config))
-        out = {}
-        for field in dataclasses.fields(config):
-            value = encode(getattr(config, field.name))
-            kinds = [k for k in typing.get_args(hints[field.name]) if dataclasses.is_dataclass(k)]
-            if len(kinds) > 1 and isinstance(value, dict):
-                value = {"type": type(getattr(config, field.name)).__name__, **value}
-            out[field.name] = value
-        return out
+        out = {f.name: _encode(getattr(config, f.name), hints[f.name]) for f in dataclasses.fields(config)}
+        choices = [k for k in typing.get_args(kind) if dataclasses.is_dataclass(k)]
+        return {"type": type(config).__name__, **out} if len(choices) > 1 else out
     if isinstance(config, (tuple, list)):
-        return [encode(item) for item in config]
+        kinds = typing.get_args(kind)
+        each = kinds if len(kinds) == len(config) and Ellipsis not in kinds else kinds[:1] * len(config)
+        each = each or (Any,) * len(config)
+        return [_encode(item, of) for item, of in zip(config, each, strict=True)]
     return config
 
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 import io
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,8 +12,12 @@ from mammoth_jax.core.types import UInt8
 from mammoth_jax.processing.image import to_rgb
 
 
-class UnreadablePicture(Exception):
-    """A picture that cannot be read or decoded; the message names it.  Loaders count these and go on."""
+class UnreadableRecord(Exception):
+    """A record that cannot be used; the message names it.  Loaders count these and go on."""
+
+
+class UnreadablePicture(UnreadableRecord):
+    """A picture that cannot be read or decoded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +37,7 @@ class Picture:
         Raises:
           UnreadablePicture: the file is missing, cut short or no picture.
         """
-        try:
-            found = self.read()
-        except OSError as error:
-            raise UnreadablePicture(f"{self.where}: {error.strerror or error}") from error
+        found = self._read()
         if isinstance(found, np.ndarray):
             return found
         try:
@@ -44,6 +45,29 @@ class Picture:
                 return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
         except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
             raise UnreadablePicture(f"{self.where}: {str(error) or type(error).__name__}") from error
+
+    def size(self) -> tuple[int, int]:
+        """Height and width as decoded, from the head of the file.
+
+        Raises:
+          UnreadablePicture: the file is missing or no picture.
+        """
+        found = self._read()
+        if isinstance(found, np.ndarray):
+            return found.shape[0], found.shape[1]
+        try:
+            with Image.open(io.BytesIO(found)) as picture:
+                turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                width, height = picture.size
+                return (width, height) if turned else (height, width)
+        except Exception as error:
+            raise UnreadablePicture(f"{self.where}: {str(error) or type(error).__name__}") from error
+
+    def _read(self) -> bytes | np.ndarray:
+        try:
+            return self.read()
+        except OSError as error:
+            raise UnreadablePicture(f"{self.where}: {error.strerror or error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,4 +90,30 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int) -> Record:
+        """Record number ``index``.
+
+        Raises:
+          UnreadableRecord: what goes with its pictures cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class ShardedSource(Source, Protocol):
+    """A source of files that hold many records each."""
+
+    @property
+    def blocks(self) -> Sequence[int] | None:
+        """Lengths of the runs of records that are read together (row groups), or None where each is read alone."""
+        ...
+
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+        ...
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Files that cannot be read, or not to their end, with what is wrong."""
+        ...

@@ -25,6 +25,13 @@ class Muon:
 
 
 @dataclasses.dataclass(frozen=True)
+class Nested:
+    """A variant that holds variants."""
+
+    phases: "tuple[Adam | Muon | Nested, ...]"
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """A configuration with every kind of field."""
 
@@ -36,6 +43,7 @@ class Train:
     name: str | None = None
     inner: Muon | None = None
     flag: bool = False
+    phases: "tuple[Adam | Muon | Nested, ...]" = ()
 
     def __post_init__(self):
         if self.steps < 1:
@@ -51,12 +59,16 @@ FULL = {
     "name": "x",
     "inner": {"rate": 2},
     "flag": True,
+    "phases": [{"type": "Adam"}, {"type": "Nested", "phases": [{"type": "Muon", "rate": 3}]}],
 }
+
+
+PHASES = (Adam(), Nested((Muon(3.0),)))
 
 
 def test_every_kind_of_field_decodes_and_encoding_is_the_inverse():
     config = decode(Train, FULL)
-    assert config == Train(3, Muon(0.5), (4,), (0.25, 1.0), "b", "x", Muon(2.0), True)
+    assert config == Train(3, Muon(0.5), (4,), (0.25, 1.0), "b", "x", Muon(2.0), True, PHASES)
     assert decode(Train, encode(config)) == config
 
 

@@ -30,6 +30,7 @@ def test_the_camera_s_orientation_is_applied():
     exif[0x0112] = 6  # to be turned by a quarter, clockwise
     turned = Picture("turned.png", lambda: encoded(plain, exif=exif)).decode()
     np.testing.assert_array_equal(turned, np.rot90(np.asarray(plain), -1))
+    assert Picture("turned.png", lambda: encoded(plain, exif=exif)).size() == (4, 2)
 
 
 def test_rendered_pixels_are_handed_through():
@@ -53,5 +54,5 @@ def missing():
     ids=["missing", "empty", "text", "cut short"],
 )
 def test_a_broken_picture_is_named(read):
-    with pytest.raises(UnreadablePicture, match="shard.tar:one.jpg: "):
+    with pytest.raises(UnreadablePicture, match=r"shard\.tar:one\.jpg: "):
         Picture("shard.tar:one.jpg", read).decode()

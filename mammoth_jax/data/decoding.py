@@ -1,0 +1,183 @@
+"""Records read, decoded and brought to shape ahead of the step, in threads or processes.
+
+Elements come in the order of the host's numbers, whatever the workers do.  The work is grain's: a map over random
+access, prefetched.  It keeps no position of its own: a reader starts at the number that it is given.
+"""
+
+import dataclasses
+import os
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.mixing import Order
+from mammoth_jax.data.position import HostShare
+from mammoth_jax.data.record import Record, Source, UnreadableRecord
+from mammoth_jax.data.shapes import AspectBuckets, FixedShape, cover, nearest_shape, upscale
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Threads:
+    """Decoding in ``count`` threads, up to ``ahead`` batches before they are asked for; 0: when they are.
+
+    Pillow decodes and scales outside the interpreter's lock, so threads share the cores.
+    """
+
+    count: int = 4
+    ahead: int = 2
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.ahead < 1:
+            raise InputError(
+                f"workers: count {self.count} must not be negative, ahead {self.ahead} at least 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Decoding in ``count`` processes: for sources that render or parse in Python.
+
+    They start afresh (never by forking a process that holds devices) and end with the process that started them,
+    however that ends.  The launching script must be importable (``if __name__ == "__main__":``).
+    """
+
+    count: int = 2
+    ahead: int = 2
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.ahead < 1:
+            raise InputError(f"workers: count {self.count} and ahead {self.ahead} must be at least 1")
+
+
+class TooSmall(Exception):
+    """A picture that would have to grow more than allowed."""
+
+
+class Transform(Protocol):
+    """A record to arrays of one of few shapes."""
+
+    def __call__(self, record: Record, place: tuple[float, float]) -> tuple[int, dict[str, np.ndarray]]:
+        """The number of the shape and the arrays; ``place`` is two numbers in [0, 1) of this sample's own.
+
+        Raises:
+          UnreadableRecord: the record cannot be used.
+          TooSmall: its picture is too small.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ToShape:
+    """The first picture of a record in the nearest of ``shapes``."""
+
+    config: FixedShape | AspectBuckets
+    shapes: tuple[tuple[int, int], ...]
+
+    def __call__(self, record: Record, place: tuple[float, float]) -> tuple[int, dict[str, np.ndarray]]:
+        """See :class:`Transform`."""
+        pixels = record.pictures[0].decode()
+        height, width = pixels.shape[:2]
+        bucket = nearest_shape(height, width, self.shapes)
+        if upscale(height, width, self.shapes[bucket]) > self.config.max_upscale:
+            raise TooSmall
+        random = self.config.crop == "random"
+        return bucket, {"picture": cover(pixels, self.shapes[bucket], place if random else (0.5, 0.5))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A record ready for a batch of shape number ``bucket``."""
+
+    number: int
+    source: int
+    bucket: int
+    arrays: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A record that goes into no batch: ``used`` before, ``bad`` (and why) or ``small``."""
+
+    number: int
+    source: int
+    fate: str
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Elements:
+    """What becomes of each of a host's numbers from its ``first``-th on; ``used`` ones are not read again."""
+
+    sources: Sequence[Source]
+    order: Order
+    transform: Transform
+    share: HostShare
+    seed: int
+    first: int
+    used: frozenset[int]
+
+    def __len__(self) -> int:
+        return sys.maxsize - self.first
+
+    def __getitem__(self, index: int) -> Sample | LeftOut:
+        number = self.share.number(self.first + index)
+        draw = self.order[number]
+        if number in self.used:
+            return LeftOut(number, draw.source, "used")
+        try:
+            record = self.sources[draw.source][draw.index]
+            place = _uniform(f"{self.seed}/{draw.source}/{record.key}/{draw.epoch}")
+            return Sample(number, draw.source, *self.transform(record, place))
+        except UnreadableRecord as error:
+            return LeftOut(number, draw.source, "bad", str(error))
+        except TooSmall:
+            return LeftOut(number, draw.source, "small")
+
+
+def _uniform(name: str) -> tuple[float, float]:
+    """Two numbers in [0, 1) that depend on the name alone."""
+    data = name.encode()
+    return zlib.crc32(data) / 2**32, zlib.crc32(data[::-1], 1) / 2**32
+
+
+def read_ahead(
+    elements: Elements, workers: Threads | Processes, batch_size: int
+) -> Iterator[Sample | LeftOut]:
+    """The elements in their order, prepared by workers; the iterator has a ``close()``."""
+    data = grain.MapDataset.source(elements)
+    depth = workers.ahead * batch_size
+    if isinstance(workers, Threads):
+        threads = grain.ReadOptions(num_threads=workers.count, prefetch_buffer_size=depth)
+        return iter(data.to_iter_dataset(threads))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain hands its debugging flags to the processes, parsed or not
+    alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    options = grain.MultiprocessingOptions(
+        num_workers=workers.count, per_worker_buffer_size=max(depth // workers.count, 1)
+    )
+    end = _EndWithParent(os.getpid())
+    return iter(data.to_iter_dataset(alone).mp_prefetch(options, worker_init_fn=end))
+
+
+@dataclasses.dataclass(frozen=True)
+class _EndWithParent:
+    """Makes a worker process end when its parent is gone: a killed parent cannot tell it to."""
+
+    parent: int
+
+    def __call__(self, worker: int, workers: int) -> None:
+        """Starts the watch in the worker process."""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while os.getppid() == self.parent:
+            time.sleep(1)
+        os._exit(1)

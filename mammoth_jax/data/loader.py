@@ -1,0 +1,251 @@
+"""Batches of fixed shapes out of weighted sources, from any position of one global order.
+
+The order of records is a function of the configuration and the seed (``mixing``).  A host reads its numbers of that
+order ahead of time, keeps one queue a shape, and serves the shape that the schedule names for the step, the same on
+all hosts.  A batch holds the first unused records of its shape, so it depends on which records were used and on
+nothing else: not on the workers, nor on how far they have read.
+"""
+
+import collections
+import dataclasses
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.decoding import Elements, LeftOut, Processes, Sample, Threads, ToShape, read_ahead
+from mammoth_jax.data.mixing import Draw, Interleave, Order
+from mammoth_jax.data.position import HostShare, Position, merge_positions
+from mammoth_jax.data.record import ShardedSource, Source, UnreadableRecord
+from mammoth_jax.data.shapes import AspectBuckets, FixedShape, nearest_shape
+from mammoth_jax.data.sources import SourceConfig, open_sources
+from mammoth_jax.data.tally import BadInput, Tally, check_files
+
+PATIENCE = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where pictures come from, which shapes they get, who decodes them and how much may be unreadable.
+
+    A shape's queue holds up to ``queue`` batches; what comes on top is left out and counted as surplus.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    shape: FixedShape | AspectBuckets
+    workers: Threads | Processes = Threads()
+    bad_input: BadInput = BadInput()
+    queue: int = 8
+
+
+class Loader:
+    """An endless iterator of host-local batches: ``picture`` (uint8 ``[b, height, width, 3]``) and ``number``
+    (int64 ``[b]``, the records' numbers in the global order, which name them whatever the hosts).
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        """``batch_size`` is this host's part of the batch.
+
+        Raises:
+          InputError: a source is missing, empty or too broken.
+        """
+        if batch_size < 1 or not 0 <= process_index < process_count:
+            raise InputError(
+                f"batch of {batch_size} on host {process_index} of {process_count}: not a part of a batch"
+            )
+        self._config, self._batch_size, self._seed = config, batch_size, seed
+        self._share = HostShare(process_index, process_count, batch_size)
+        self._sources, self._names, tree = open_sources(config.sources)
+        check_files(self._sources, config.bad_input)
+        self._order = Order(tree, seed)
+        self._fingerprint = _fingerprint(self._names, tree, seed, config.shape)
+        self._tally = Tally(self._names, config.bad_input)
+        self._batches = 0
+        self._use_buckets(bucket_weights(config.shape, self._sources, self._order))
+        self._start(Position(self._share))
+
+    def _use_buckets(self, weights: Sequence[float]) -> None:
+        """Serves the shapes that have a weight."""
+        shapes = self._config.shape.shapes()
+        self._weights = list(weights)
+        used = [i for i, weight in enumerate(weights) if weight > 0]
+        self._transform = ToShape(self._config.shape, tuple(shapes[i] for i in used))
+        self._schedule = Interleave([weights[i] for i in used])
+
+    def _start(self, position: Position) -> None:
+        """Reads on from a position."""
+        self._position = position
+        self._queues = [collections.deque[Sample]() for _ in self._transform.shapes]
+        first = self._share.rank(position.mark)
+        elements = Elements(
+            self._sources,
+            self._order,
+            self._transform,
+            self._share,
+            self._seed,
+            first,
+            frozenset(position.above),
+        )
+        self._elements = read_ahead(elements, self._config.workers, self._batch_size)
+
+    def __iter__(self) -> "Loader":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        """The next batch.
+
+        Raises:
+          InputError: too many records are unreadable, or none fits the shape.
+        """
+        bucket = self._schedule[self._batches][0]
+        queue = self._queues[bucket]
+        patience = PATIENCE * self._batch_size * len(self._queues)
+        while len(queue) < self._batch_size:
+            if patience == 0:
+                raise InputError(
+                    f"no batch of shape {self._transform.shapes[bucket]} (height, width) among "
+                    f"{PATIENCE * self._batch_size * len(self._queues)} records: {json.dumps(self.report())}; choose "
+                    "other shapes, bucket weights or max_upscale"
+                )
+            patience -= 1
+            self._read()
+        samples = [queue.popleft() for _ in range(self._batch_size)]
+        for sample in samples:
+            self._position.use(sample.number)
+            self._tally.add(sample.source, "delivered")
+        self._batches += 1
+        numbers = np.array([s.number for s in samples], np.int64)
+        return {"number": numbers} | {k: np.stack([s.arrays[k] for s in samples]) for k in samples[0].arrays}
+
+    def _read(self) -> None:
+        """Takes the next element from the workers and puts it where it belongs."""
+        element = next(self._elements)
+        if isinstance(element, LeftOut):
+            if element.fate == "bad":
+                self._tally.add_bad(element.source, element.message)
+            elif element.fate != "used":
+                self._tally.add(element.source, element.fate)
+            self._position.use(element.number)
+        elif len(self._queues[element.bucket]) >= self._config.queue * self._batch_size:
+            self._tally.add(element.source, "surplus")
+            self._position.use(element.number)
+        else:
+            self._queues[element.bucket].append(element)
+
+    def draw(self, number: int) -> Draw:
+        """Which record of which source a batch's ``number`` is."""
+        return self._order[number]
+
+    def state(self) -> dict[str, Any]:
+        """The position after the batch that was returned last, as plain data.
+
+        What one host of several has used; :func:`merge_states` makes one of all of them.
+        """
+        return {
+            "order": self._fingerprint,
+            "position": self._position.state(),
+            "batches": self._batches,
+            "bucket_weights": self._weights,
+            "counts": self._tally.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a state: of the one host, of this same host, or merged of all hosts.
+
+        Raises:
+          InputError: it is of other data, or of one host of several.
+        """
+        if state["order"] != self._fingerprint:
+            raise InputError(
+                "the checkpoint's data position is of other sources, weights, lengths, shapes or another seed; "
+                f"restore them or start anew (checkpoint {state['order']}, now {self._fingerprint})"
+            )
+        position = state["position"]
+        host = HostShare(**position["host"])
+        if host.count > 1 and host != self._share:
+            raise InputError(
+                f"the data position is of host {host.index} of {host.count}, this is host {self._share.index} of "
+                f"{self._share.count}; merge the positions of all hosts"
+            )
+        self.close()
+        self._batches = state["batches"]
+        counts = state["counts"]
+        if host.count == 1 and self._share.index > 0:  # merged counts go on at the first host
+            counts = [[0] * len(row) for row in counts]
+        self._tally.restore(counts)
+        self._use_buckets(state["bucket_weights"])
+        self._start(Position(self._share, position["mark"], position["above"]))
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Counts of this host by source, see :meth:`Tally.report`; unreadable files under ``bad_files``."""
+        out = self._tally.report()
+        for name, source in zip(self._names, self._sources, strict=True):
+            if isinstance(source, ShardedSource):
+                out[name]["bad_files"] = len(source.problems)
+        return out
+
+    def close(self) -> None:
+        """Ends the workers."""
+        close = getattr(self._elements, "close", None)
+        if close is not None:
+            close()
+
+
+def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The states of all hosts as one, from which any number of hosts can go on.
+
+    Raises:
+      InputError: a host is missing, or they are of different runs or steps.
+    """
+    same = {(s["order"], s["batches"], tuple(s["bucket_weights"])) for s in states}
+    if len(same) != 1:
+        raise InputError(f"data positions of {len(states)} hosts are not of one step of one run: {same}")
+    counts = np.sum([s["counts"] for s in states], axis=0).tolist()
+    return {
+        **states[0],
+        "position": merge_positions([s["position"] for s in states]),
+        "counts": counts,
+    }
+
+
+def bucket_weights(
+    shape: FixedShape | AspectBuckets, sources: Sequence[Source], order: Order
+) -> tuple[float, ...]:
+    """How often each shape is served: as given, or as it occurs among the first pictures of the order.
+
+    Raises:
+      InputError: none of them can be read.
+    """
+    if isinstance(shape, FixedShape):
+        return (1.0,)
+    if shape.weights:
+        return shape.weights
+    found = [0] * len(shape.ratios)
+    problem = ""
+    for n in range(shape.measure):
+        draw = order[n]
+        try:
+            height, width = sources[draw.source][draw.index].pictures[0].size()
+        except UnreadableRecord as error:
+            problem = problem or str(error)
+            continue
+        found[nearest_shape(height, width, shape.shapes())] += 1
+    if not any(found):
+        raise InputError(f"none of the first {shape.measure} pictures can be read: {problem}")
+    return tuple(map(float, found))
+
+
+def _fingerprint(names: Sequence[str], tree: Any, seed: int, shape: Any) -> str:
+    """A checksum of all that the order of samples depends on."""
+    return f"{zlib.crc32(repr((list(names), tree, seed, shape)).encode()):08x}"

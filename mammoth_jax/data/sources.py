@@ -1,0 +1,72 @@
+"""All kinds of sources that a configuration can name, and how a tree of them is opened."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.folder import Folder
+from mammoth_jax.data.mixing import Branch, Leaf
+from mammoth_jax.data.record import ShardedSource, Source
+from mammoth_jax.data.synthetic.source import SyntheticScenes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Synthetic:
+    """Scenes of the synthetic world, rendered when they are read."""
+
+    split: Literal["train", "heldout"] = "train"
+    picture_size: int | tuple[int, int] = 64
+    seed: int = 0
+    length: int = 1_000_000
+    weight: float = 1.0
+
+    def open(self) -> Source:
+        """The scenes; nothing is rendered yet."""
+        return SyntheticScenes(
+            split=self.split, picture_size=self.picture_size, seed=self.seed, length=self.length
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Sources, or mixtures, each with its part of this mixture's ``weight``."""
+
+    sources: "tuple[SourceConfig, ...]"
+    weight: float = 1.0
+
+
+SourceConfig = Folder | Synthetic | Mixture
+
+
+def open_sources(configs: Sequence[SourceConfig]) -> tuple[list[Source], list[str], Leaf | Branch]:
+    """Opens a tree of sources: all of them, a unique name each, and how they are mixed.
+
+    Raises:
+      InputError: there is none, or one of them is missing or empty.
+    """
+    sources: list[Source] = []
+
+    def plan(configs: Sequence[SourceConfig]) -> Leaf | Branch:
+        if not configs:
+            raise InputError("data: no sources; name at least one")
+        parts = tuple(grow(config) for config in configs)
+        return Branch(parts, tuple(config.weight for config in configs))
+
+    def grow(config: SourceConfig) -> Leaf | Branch:
+        if isinstance(config, Mixture):
+            return plan(config.sources)
+        source = config.open()
+        if not len(source):
+            raise InputError(f"source {source.name} is empty")
+        sources.append(source)
+        blocks = source.blocks if isinstance(source, ShardedSource) else None
+        return Leaf(len(sources) - 1, len(source), None if blocks is None else tuple(blocks))
+
+    tree = plan(configs)
+    return sources, _unique([s.name for s in sources]), tree
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names, with a number where one occurs again."""
+    return [n if (k := names[:i].count(n)) == 0 else f"{n}#{k + 1}" for i, n in enumerate(names)]

@@ -1,0 +1,99 @@
+"""What became of the records that were read, by source, and when too many of them were bad."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.record import ShardedSource, Source
+
+FATES = ("delivered", "bad", "small", "surplus")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BadInput:
+    """How much unreadable input is skipped: a ``share`` of each source's records, and of its files.
+
+    The share is of at least ``after`` records, so that one bad picture at the start is not too many.
+    """
+
+    share: float = 0.01
+    after: int = 200
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or self.after < 1:
+            raise InputError(
+                f"bad input: share {self.share} must be within 0 and 1, after {self.after} at least 1"
+            )
+
+
+class Tally:
+    """Counts a source: ``delivered`` in batches, ``bad``, too ``small`` for the shape, ``surplus`` of their bucket."""
+
+    def __init__(self, names: Sequence[str], limit: BadInput):
+        self._names = list(names)
+        self._limit = limit
+        self._counts: list[dict[str, int]] = [dict.fromkeys(FATES, 0) for _ in names]
+        self._examples: dict[int, str] = {}
+
+    def add(self, source: int, fate: str) -> None:
+        """One more record of a source."""
+        self._counts[source][fate] += 1
+
+    def add_bad(self, source: int, message: str) -> None:
+        """One more record that cannot be read.
+
+        Raises:
+          InputError: they are too many; it names the worst source, its counts and an example.
+        """
+        self.add(source, "bad")
+        self._examples.setdefault(source, message)
+        counts = self._counts[source]
+        if counts["bad"] > self._limit.share * max(sum(counts.values()), self._limit.after):
+            worst = max(self._examples, key=self._bad_share)
+            bad, read = self._counts[worst]["bad"], sum(self._counts[worst].values())
+            raise InputError(
+                f"source {self._names[worst]}: {bad} of {read} records are unreadable, more than the share of "
+                f"{self._limit.share} that is skipped; the first: {self._examples[worst]}"
+            )
+
+    def _bad_share(self, source: int) -> float:
+        return self._counts[source]["bad"] / sum(self._counts[source].values())
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Counts of every source, its ``share`` of what was delivered and an ``example`` of what was bad."""
+        total = sum(c["delivered"] for c in self._counts)
+        return {
+            name: {
+                **counts,
+                "share": counts["delivered"] / total if total else 0.0,
+                **({"example": self._examples[i]} if i in self._examples else {}),
+            }
+            for i, (name, counts) in enumerate(zip(self._names, self._counts, strict=True))
+        }
+
+    def state(self) -> list[list[int]]:
+        """Counts as plain data, in the order of the sources."""
+        return [[counts[fate] for fate in FATES] for counts in self._counts]
+
+    def restore(self, state: Sequence[Sequence[int]]) -> None:
+        """Takes over counts."""
+        self._counts = [dict(zip(FATES, counts, strict=True)) for counts in state]
+        self._examples = {}
+
+
+def check_files(sources: Sequence[Source], limit: BadInput) -> None:
+    """Refuses sources of which too many files cannot be read.
+
+    Raises:
+      InputError: it names the worst of them, its counts and an example.
+    """
+    sharded = [s for s in sources if isinstance(s, ShardedSource)]
+    bad = [s for s in sharded if len(s.problems) > limit.share * s.files]
+    if bad:
+        worst = max(bad, key=lambda s: len(s.problems) / s.files)
+        file, what = next(iter(worst.problems.items()))
+        raise InputError(
+            f"source {worst.name}: {len(worst.problems)} of {worst.files} files are unreadable, more than the share of "
+            f"{limit.share} that is skipped; the first: {file}: {what}"
+        )
