@@ -1,0 +1,74 @@
+"""Words and numbers to write into pictures."""
+
+from mammoth_jax.data.synthetic.draws import Draws
+from mammoth_jax.data.synthetic.split import Split, Word, is_held_out
+
+LONGEST = 6
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+ENGLISH: tuple[str, ...] = tuple(
+    """
+    A I AM AN AS AT BE BY DO GO HE HI IF IN IS IT ME MY NO OF OH OK ON OR OX SO TO UP US WE
+    ACE ACT ADD AGE AIR ANT APE ARM ART ASH AXE BAG BAR BAT BAY BED BEE BIG BIN BIT BOX BOY BUD BUG BUS CAB CAN CAP CAR
+    CAT COW CRY CUP CUT DAD DAY DIG DOG DOT DRY EAR EAT EGG END EYE FAN FAR FIG FIN FIT FIX FLY FOG FOX FUN GAS GEM GOD
+    HAT HEN HOT HUG HUT ICE INK JAM JAR JET JOB JOY KEY KID KIT LEG LIP LOG LOW MAP MAT MIX MOM MUD NET NEW NUT OAK OAR
+    OIL OLD OWL PAN PAW PEA PEN PET PIE PIG PIN POT RAT RED ROD ROW RUG RUN SAD SEA SKY SON SUN TAP TEA TIE TIN TOE TOP
+    TOY TWO USE VAN VET WAX WEB WET WIN YAK YES ZIP ZOO
+    ACID AREA ATOM BABY BACK BALL BAND BANK BARK BATH BEAN BEAR BELL BELT BIRD BLUE BOAT BONE BOOK BOWL BUSH CAKE CALL
+    CAMP CARD CART CAVE CITY CLAY COAT CODE COIN COLD CORN CROW CUBE DARK DATA DEER DESK DISH DOOR DRUM DUCK DUST EAST
+    EASY ECHO EDGE EVEN FACE FARM FAST FILM FIRE FISH FLAG FOOD FOOT FORK FOUR FROG GAME GATE GIFT GIRL GLUE GOAT GOLD
+    GOOD GRAY HAIR HAND HARP HAWK HEAD HELP HERO HILL HOME HOOK HOPE HORN HOUR IDEA INCH IRON ISLE JAZZ JOKE JUMP JUNE
+    KEEP KICK KIND KING KITE KIWI KNEE KNOT LAKE LAMB LAMP LEAF LEFT LIME LINE LION LOCK LOVE MAIL MASK MEAL MILK MIND
+    MINT MOON MOSS MOTH NAIL NAME NEST NINE NOON NORTH NOSE NOTE OATS OPEN OVAL OVEN PAGE PALM PARK PATH PEAR PINE PINK
+    PIPE PLAN PLUM POND POOL PORT QUIZ RAIN READ RICE RING RIVER ROAD ROCK ROOF ROOM ROPE ROSE SAFE SAIL SALT SAND SEED
+    SHIP SHOE SHOP SILK SING SNOW SOAP SOCK SOFA SONG SOUP STAR STOP SWAN TAIL TALL TAXI TEAM TENT TIME TOAD TREE TUBE
+    TUNA VASE VIEW WALL WAVE WEST WIND WING WOLF WOOD WOOL WORD YARD YEAR ZERO ZONE
+    ALARM ANGEL APPLE BEACH BERRY BREAD BRICK BROOM BRUSH CAMEL CANDY CHAIR CHESS CLOCK CLOUD CLOWN CORAL CROWN DANCE
+    DREAM EAGLE EARTH FAIRY FLAME FLUTE FRUIT GHOST GIANT GLASS GRAPE GRASS GREEN HEART HONEY HORSE HOTEL HOUSE ISLAND
+    JELLY JUICE KOALA LEMON LIGHT LUNCH MAGIC MANGO METAL MONEY MOUSE MUSIC NIGHT OCEAN OLIVE ONION PAINT PANDA PAPER
+    PEACH PIANO PLANE PLANT PLATE QUEEN QUIET RADIO ROBOT SALAD SHARK SHEEP SHELL SHIRT SKATE SLEEP SMILE SNAIL SNAKE
+    SOUTH SPOON STONE STORM STORY SUGAR SWEET TABLE TIGER TORCH TOWEL TOWER TRAIN TRUCK TULIP UNCLE VIOLIN VOICE WATCH
+    WATER WHALE WHEEL WHITE WORLD ZEBRA
+    ANIMAL BAKERY BANANA BASKET BOTTLE BRIDGE BUTTER BUTTON CACTUS CAMERA CANDLE CARPET CARROT CASTLE CHERRY CIRCLE
+    CIRCUS COFFEE COOKIE DESERT DOCTOR DONKEY DRAGON ENGINE FLOWER FOREST GARDEN GUITAR HAMMER JACKET JUNGLE KITTEN
+    LADDER LETTER LIZARD MARBLE MARKET MIRROR MONKEY MUFFIN NUMBER ORANGE OYSTER PARROT PENCIL PEPPER PICNIC PILLOW
+    PIRATE PLANET POCKET POTATO PUZZLE RABBIT ROCKET SADDLE SCHOOL SHADOW SILVER SPIDER SPRING SQUARE STREET SUMMER
+    TEMPLE TICKET TOMATO TUNNEL TURTLE VALLEY VELVET WINDOW WINTER WIZARD YELLOW ZIPPER
+    """.split()
+)
+
+BY_SPLIT: dict[Split, tuple[str, ...]] = {
+    "train": tuple(word for word in ENGLISH if not is_held_out(Word(word))),
+    "heldout": tuple(word for word in ENGLISH if is_held_out(Word(word))),
+}
+
+_TRIES = 24
+
+
+def draw_word(draws: Draws, split: Split, longest: int = LONGEST) -> str:
+    """Half the time an English word, else letters in a row or a number, of the split and no longer than asked.
+
+    Letters and numbers are drawn until one is of the split, at most ``24`` times (three in four are of train, one in
+    four of heldout); then it is an English word after all.
+    """
+    longest = min(longest, LONGEST)
+    kind = draws.weighted((0.5, 0.25, 0.25))
+    if kind:
+        for _ in range(_TRIES):
+            word = _letters(draws, longest) if kind == 1 else _number(draws, longest)
+            if is_held_out(Word(word)) == (split == "heldout"):
+                return word
+    known = BY_SPLIT[split]
+    start = draws.below(len(known))
+    short_enough = (known[(start + step) % len(known)] for step in range(len(known)))
+    return next(word for word in short_enough if len(word) <= longest)
+
+
+def _letters(draws: Draws, longest: int) -> str:
+    return "".join(draws.choice(LETTERS) for _ in range(draws.between(1, longest)))
+
+
+def _number(draws: Draws, longest: int) -> str:
+    """One to four digits, every length as likely, the first not zero (but for zero itself)."""
+    digits = draws.between(1, min(longest, 4))
+    return str(draws.between(0 if digits == 1 else 10 ** (digits - 1), 10**digits - 1))
