@@ -116,10 +116,10 @@ class Compiled:
     copies: tuple[hlo.Copy, ...] = ()
 
 
-def compile_task(task: Task, model: nnx.Module, mesh: Mesh) -> Iterator[Compiled]:
-    """Compiles the programs of a task one after the other; the weights of ``model`` stay in memory all along."""
+def compile_task(task: Task, weights: Any, mesh: Mesh) -> Iterator[Compiled]:
+    """Compiles the programs of a task one after the other; ``weights`` (any tree) stay in memory all along."""
     chips = len({tuple(device.coords) for device in mesh.devices.flat})
-    compiler = _Compiler(model, mesh, mesh.size // chips)
+    compiler = _Compiler(weights, mesh, mesh.size // chips)
     sent = None
     while True:
         try:
@@ -131,10 +131,10 @@ def compile_task(task: Task, model: nnx.Module, mesh: Mesh) -> Iterator[Compiled
 
 
 class _Compiler:
-    def __init__(self, model: nnx.Module, mesh: Mesh, devices_per_chip: int):
+    def __init__(self, weights: Any, mesh: Mesh, devices_per_chip: int):
         self.mesh = mesh
         self.per_chip = devices_per_chip
-        self.weights = self.argument_bytes(jax.tree.leaves(model))
+        self.weights = self.argument_bytes(jax.tree.leaves(weights))
 
     def argument_bytes(self, leaves: Sequence[Any]) -> int:
         """What arrays take on a device as arguments, padding by their layout included: the compiler's own figure."""

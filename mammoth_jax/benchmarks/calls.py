@@ -12,8 +12,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.core.sharding import DEFAULT_RULES
-from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.backbone.cache import CacheFormat, KVCache
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.pipelines.step_formats import WeightFormat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Workload:
     answer_tokens: int = 512
     references: int = 1
     dtype: str = "bfloat16"
+    decode_weights: WeightFormat = "model"
+    cache: CacheFormat = "model"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,13 +9,14 @@ from PIL import Image
 
 from mammoth_jax.benchmarks import costs
 from mammoth_jax.benchmarks.calls import Call, Task, Workload, integers, shapes
+from mammoth_jax.benchmarks.step_weights import step_decoder
 from mammoth_jax.pipelines import chat_session, programs
 from mammoth_jax.pipelines.buckets import bucket, patch_bucket
 from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline, read_program, write_program
 from mammoth_jax.pipelines.chat_inputs import SMALLEST_PROMPT, ChatFormat
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.processing.vision import image_patches
-from mammoth_jax.sampling.text import ReadPrompts, TextInputs, start
+from mammoth_jax.sampling.text import TEXT_EXPERT, ReadPrompts, TextInputs, start
 
 
 def chat(loaded: LoadedModel, work: Workload) -> Task:
@@ -26,7 +27,11 @@ def chat(loaded: LoadedModel, work: Workload) -> Task:
     config, model = loaded.config, loaded.model
     pipeline, decoder = ChatPipeline(loaded), config.backbone.decoder
     item, rows = jnp.dtype(work.dtype).itemsize, bucket(work.batch)
-    options = ChatOptions(max_new_tokens=work.answer_tokens).resolved(loaded)
+    options = ChatOptions(
+        max_new_tokens=work.answer_tokens, decode_weights=work.decode_weights, cache=work.cache
+    ).resolved(loaded)
+    writer = step_decoder(loaded, work.decode_weights, TEXT_EXPERT)
+    held = {"weights": work.decode_weights, "cache": work.cache}
     requests = shapes(options.requests(rows, rows))
     answer = bucket(work.answer_tokens)
 
@@ -56,26 +61,30 @@ def chat(loaded: LoadedModel, work: Workload) -> Task:
         read_program,
         (model.decoder, asked),
         {},
-        {"capacity": capacity},
+        {"capacity": capacity, "cache_format": work.cache},
         costs.decoder_pass(decoder, rows, length, item),
     )
     written = yield Call(
         "write",
         write_program,
-        (model.decoder, read, requests),
+        (writer, read, requests),
         {},
         {"max_tokens": answer, "plan": pipeline.plan},
-        costs.decoding(decoder, [length] * rows, work.answer_tokens, decoder.vocab_size, item),
+        costs.decoding(decoder, [length] * rows, work.answer_tokens, decoder.vocab_size, item, **held),
         steps=work.answer_tokens,
     )
     before = length + work.answer_tokens
+    entries = jax.tree.leaves((written.cache.keys, written.cache.values))
     grown = yield Call(
         "grow",
         chat_session.grow_program,
         (written.cache,),
         {},
-        {"capacity": pipeline.capacity(before + work.prompt_tokens, work.answer_tokens)},
-        costs.Cost(0, 2 * sum(x.size * x.dtype.itemsize for x in (written.cache.keys, written.cache.values))),
+        {
+            "capacity": pipeline.capacity(before + work.prompt_tokens, work.answer_tokens),
+            "cache_format": work.cache,
+        },
+        costs.Cost(0, 2 * sum(x.size * x.dtype.itemsize for x in entries)),
     )
     more = bucket(work.prompt_tokens, SMALLEST_PROMPT)
     again = yield Call(
@@ -91,10 +100,10 @@ def chat(loaded: LoadedModel, work: Workload) -> Task:
     yield Call(
         "step",
         chat_session.step_program,
-        (model.decoder, state),
+        (writer, state),
         {},
         {"plan": pipeline.plan},
-        costs.decoding(decoder, [before + more] * rows, 1, decoder.vocab_size, item),
+        costs.decoding(decoder, [before + more] * rows, 1, decoder.vocab_size, item, **held),
     )
 
 

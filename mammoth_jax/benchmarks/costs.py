@@ -11,12 +11,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from mammoth_jax.models.align.config import QFormerConfig
+from mammoth_jax.models.backbone.cache import CacheFormat
 from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig, Qwen25VLVisionConfig
 from mammoth_jax.models.dit.config import DiTConfig
 from mammoth_jax.models.dit.embeddings import SINUSOID_WIDTH
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.models.vae.config import VAEConfig
+from mammoth_jax.pipelines.step_formats import WeightFormat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,22 +87,39 @@ def head(config: DecoderConfig, rows: int, columns: int, item: int) -> Cost:
     return dense(config.hidden_size * columns, rows, item)
 
 
-def decoding(config: DecoderConfig, cached: Sequence[int], steps: int, columns: int, item: int) -> Cost:
+def decoding(
+    config: DecoderConfig,
+    cached: Sequence[int],
+    steps: int,
+    columns: int,
+    item: int,
+    *,
+    weights: WeightFormat = "model",
+    cache: CacheFormat = "model",
+) -> Cost:
     """``steps`` tokens in every row, whose caches hold ``cached`` tokens before; each is scored over ``columns`` ids.
 
-    A step reads one expert, the head and the cache as far as it is filled.
+    A step reads one expert, the head and the cache as far as it is filled.  The scales of int8 weights, a number for
+    each column of thousands, are left out.
     """
-    rows = len(cached)
-    step = dense(decoder_weights(config), rows, item) + head(config, rows, columns, item)
+    rows, weight_item = len(cached), 1 if weights == "int8" else item
+    step = dense(decoder_weights(config), rows, weight_item) + head(config, rows, columns, weight_item)
     step += layer_traffic(config.num_layers, rows, config.hidden_size, item)
     seen = sum(steps * before + steps * (steps + 1) // 2 for before in cached)
     attention = attended(seen, 1, config.num_heads, config.head_dim) * config.num_layers
-    return step * steps + attention + _cache(config, seen, item)
+    return step * steps + attention + _cache(config, seen, item, cache)
 
 
-def _cache(config: DecoderConfig, tokens: int, item: int) -> Cost:
+def _cache(config: DecoderConfig, tokens: int, item: int, held: CacheFormat = "model") -> Cost:
     """Keys and values of ``tokens`` tokens, read or written."""
-    return Cost(0, 2 * config.num_layers * tokens * config.num_kv_heads * config.head_dim * item)
+    return Cost(
+        0, 2 * config.num_layers * tokens * config.num_kv_heads * entry_bytes(config.head_dim, item, held)
+    )
+
+
+def entry_bytes(width: int, item: int, held: CacheFormat) -> int:
+    """A token's keys, or values, of one head: numbers, or int8 codes with a float32 scale."""
+    return width + 4 if held == "int8" else width * item
 
 
 def dit_block_weights(config: DiTConfig) -> int:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
@@ -12,9 +13,11 @@ from PIL import Image
 from mammoth_jax.benchmarks import costs
 from mammoth_jax.benchmarks.calls import Call, Task, Workload, cache_bytes, integers, shapes
 from mammoth_jax.benchmarks.costs import Cost
+from mammoth_jax.benchmarks.step_weights import step_decoder
 from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import SOLVERS
+from mammoth_jax.models.backbone.decoder import GENERATION_EXPERT
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.dit.transformer import References
 from mammoth_jax.models.mammothtok.encoder import patch_sequence
@@ -139,7 +142,9 @@ def _draw(
     config, model = loaded.config, loaded.model
     pipeline = TextToImagePipeline(loaded)
     decoder, item = config.backbone.decoder, jnp.dtype(work.dtype).itemsize
-    options = parse_options({"num_inference_steps": work.steps})
+    options = parse_options(
+        {"num_inference_steps": work.steps, "decode_weights": work.decode_weights, "cache": work.cache}
+    )
     asked = work.batch + 2  # the prompts, an answer opening, the negative prompt
     r, count, length = shape.rows, shape.prompts, shape.prompt
     plan = pipeline.decode_plan
@@ -158,19 +163,32 @@ def _draw(
         prefill + costs.head(decoder, asked, decoder.gen_vocab_size, item),
     )
     cost = costs.decoding(
-        decoder, [length] * work.batch + [0] * work.batch, num_tokens, decoder.gen_vocab_size, item
+        decoder,
+        [length] * work.batch + [0] * work.batch,
+        num_tokens,
+        decoder.gen_vocab_size,
+        item,
+        weights=work.decode_weights,
+        cache=work.cache,
     )
     if conditions.second_pass:
         cost += costs.decoder_pass(decoder, work.batch, length + num_tokens, item, both_experts=True)
+    held = jax.eval_shape(lambda cache: cache.in_format(work.cache), read.cache)
+    steps = step_decoder(loaded, work.decode_weights, GENERATION_EXPERT)
     drawing = yield Call(
         "visual tokens",
         programs.draw_program,
         (model.decoder, read, _requests(pipeline, size, r, options), integers(count), integers(r)),
-        {},
-        {"plan": plan, "conditions": conditions, "max_tokens": shape.visual, "guided": True},
+        {} if work.decode_weights == "model" else {"steps": steps},
+        {
+            "plan": pipeline.drawing_plan(options),
+            "conditions": conditions,
+            "max_tokens": shape.visual,
+            "guided": True,
+        },
         cost,
         steps=num_tokens,
-        cache=cache_bytes(read.cache, config, loaded.mesh, 2 * r, length + shape.visual),
+        cache=cache_bytes(held, config, loaded.mesh, 2 * r, length + shape.visual),
         kept=(pictures,),
     )
     painting = _painting(config, work, size, r, options, latents)

@@ -9,7 +9,7 @@ from typing import Any
 from mammoth_jax.benchmarks.aot import Compiled, compile_task, slice_devices
 from mammoth_jax.benchmarks.calls import Workload
 from mammoth_jax.benchmarks.chips import Chip, chip_of
-from mammoth_jax.benchmarks.tasks import TASKS, abstract_model
+from mammoth_jax.benchmarks.tasks import TASKS, abstract_model, resident_weights
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.models.config import MammothConfig
 
@@ -78,7 +78,8 @@ class Preflight:
         made = make_mesh(None if mesh is None else dict(mesh), devices)
         chips = len({tuple(device.coords) for device in devices})
         loaded = abstract_model(config, self.task, made, self.workload.dtype)
-        for program in compile_task(TASKS[self.task](loaded, self.workload), loaded.model, made):
+        weights = resident_weights(loaded, self.task, self.workload)
+        for program in compile_task(TASKS[self.task](loaded, self.workload), weights, made):
             yield record(program, self.chip, chips)
 
     def num_devices(self) -> int:

@@ -10,13 +10,15 @@ import time
 from typing import TYPE_CHECKING
 
 from mammoth_jax.cli.argument_types import fraction_range, positive, size
-from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options
+from mammoth_jax.cli.model_options import DEFAULT_PRESET, LOOP_SETTINGS, add_loop_options, add_model_options
+from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
     from mammoth_jax.benchmarks.measurement import BenchSettings
     from mammoth_jax.pipelines.loading import LoadedModel
 
 NAMES = ("attention", "routed_ffn", "cross_entropy", "decode", "dit", "vae", "generate")
+LOOPS = ("decode", "generate")
 
 OPTIONS = {
     "guidance": "guidance_scale",
@@ -24,6 +26,7 @@ OPTIONS = {
     "cfg_range": "cfg_range",
     "solver": "solver",
     "step_cache": "step_cache",
+    **{name: name for name in LOOP_SETTINGS},
 }
 """Options that go to the pipeline under its names."""
 
@@ -48,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--implementation", metavar="NAME", help="of attention or routed_ffn, instead of their table's"
     )
+    add_loop_options(parser.add_argument_group("loop of visual tokens (decode, generate)"))
     add_model_options(parser)
 
 
@@ -79,9 +83,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def bench_settings(args: argparse.Namespace) -> "BenchSettings":
-    """The sizes that the options name."""
+    """The sizes that the options name.
+
+    Raises:
+      InputError: an option of a loop that is not run.
+    """
     from mammoth_jax.benchmarks.measurement import BenchSettings
 
+    for name in LOOP_SETTINGS:
+        if getattr(args, name) is not None and args.name not in LOOPS:
+            raise InputError(
+                f"--{name.replace('_', '-')} {getattr(args, name)}: bench {args.name} has no loop of tokens; leave it "
+                f"out, or measure {' or '.join(LOOPS)}"
+            )
     given = {keyword: getattr(args, name) for name, keyword in OPTIONS.items()}
     return BenchSettings(
         size=args.size,

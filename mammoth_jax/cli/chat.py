@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mammoth_jax.cli.argument_types import positive
-from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options
+from mammoth_jax.cli.model_options import DEFAULT_PRESET, LOOP_SETTINGS, add_loop_options, add_model_options
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
     from mammoth_jax.pipelines.chat_session import ChatSession
 
-SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
+SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", *LOOP_SETTINGS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repetition-penalty", type=float, metavar="R", help="above 1 avoids tokens that occurred; 1 is off"
     )
     answer.add_argument("--seed", type=int, metavar="S", help="of the first answer (default 0)")
+    add_loop_options(answer)
     add_model_options(parser)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mammoth_jax.cli.argument_types import positive, size
+from mammoth_jax.cli.model_options import add_loop_options
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--references", type=positive, default=1, metavar="N", help="pictures to edit by (1)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="(bfloat16)")
+    add_loop_options(parser)
     parser.add_argument("--sweep", action="store_true", help="every mesh of the slice, as one table by time")
     parser.add_argument("--sweep-meshes", metavar="MESH;MESH;...", help="these meshes instead, as for --mesh")
     parser.add_argument(
@@ -77,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sweep_meshes is not None and not listed:
         raise InputError("--sweep-meshes: no mesh; write e.g. 'fsdp=4;fsdp=2,tensor=2'")
     libtpu = require_libtpu()
+    given = {name: value for name, value in vars(args).items() if value is not None}
     names = {field.name for field in dataclasses.fields(Workload)}
-    workload = Workload(**{name: value for name, value in vars(args).items() if name in names})
+    workload = Workload(**{name: value for name, value in given.items() if name in names})
     preflight = Preflight(args.preset, args.task, args.topology, workload)
     if sweeps:
         return _sweep(preflight, listed or preflight.meshes(), args, libtpu)

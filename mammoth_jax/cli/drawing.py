@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mammoth_jax.cli.argument_types import fraction_range, positive, size
-from mammoth_jax.cli.model_options import DEFAULT_PRESET, announce_default
+from mammoth_jax.cli.model_options import DEFAULT_PRESET, LOOP_SETTINGS, add_loop_options, announce_default
 
 if TYPE_CHECKING:
     from mammoth_jax.core.progress import Progress, ProgressLine
@@ -32,8 +32,7 @@ SETTINGS = {
     "cfg_range": "cfg_range",
     "solver": "solver",
     "step_cache": "step_cache",
-    "decode_weights": "decode_weights",
-    "cache": "cache",
+    **{name: name for name in LOOP_SETTINGS},
     "mode": "mode",
 }
 """Options that go to the pipeline as they are, under its names; those not given keep the checkpoint's defaults."""
@@ -90,16 +89,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     tokens.add_argument("--temperature", type=float, metavar="T")
     tokens.add_argument("--top-k", type=int, metavar="K")
     tokens.add_argument("--top-p", type=float, metavar="P")
-    tokens.add_argument(
-        "--decode-weights",
-        choices=("model", "int8"),
-        help="int8: the decoder's weights at half of bf16's bytes a step; inexact (default: as loaded)",
-    )
-    tokens.add_argument(
-        "--cache",
-        choices=("model", "int8"),
-        help="int8: keys and values at about half of bf16's bytes; inexact (default: as computed)",
-    )
+    add_loop_options(tokens)
 
 
 def draw_all(

@@ -29,6 +29,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="JSON lines on standard output")
 
 
+LOOP_SETTINGS = ("decode_weights", "cache")
+"""What :func:`add_loop_options` declares; pipelines know them by the same names."""
+
+
+def add_loop_options(group: argparse._ActionsContainer) -> None:
+    """Declares ``--decode-weights --cache``: how a loop that writes tokens holds what each of its steps reads."""
+    formats = ("model", "int8")
+    group.add_argument(
+        "--decode-weights",
+        choices=formats,
+        help="int8: the decoder's weights at half of bf16's bytes a step; inexact (default: as loaded)",
+    )
+    group.add_argument(
+        "--cache",
+        choices=formats,
+        help="int8: keys and values at about half of bf16's bytes; inexact (default: as computed)",
+    )
+
+
 def announce_default(args: argparse.Namespace) -> None:
     """Says on stderr that, without ``--model`` and ``--preset``, the model knows nothing yet."""
     if args.model is None and args.preset is None:

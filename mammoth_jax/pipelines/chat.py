@@ -10,9 +10,12 @@ import jax
 import numpy as np
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.models.backbone.cache import CacheFormat
+from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.pipelines.buckets import bucket
 from mammoth_jax.pipelines.chat_inputs import ChatFormat, Dialogue, Picture, dialogue, text_inputs
 from mammoth_jax.pipelines.loading import LoadedModel, Pipeline
+from mammoth_jax.pipelines.step_formats import WeightFormat, check_formats
 from mammoth_jax.processing.chat import media_first
 from mammoth_jax.processing.special_tokens import END_OF_TEXT, IM_END
 from mammoth_jax.sampling.logits import SamplingSettings
@@ -22,7 +25,7 @@ NEEDED_PARTS = ("text_decoder", "vision_tower")
 CONTEXT_LENGTH = 32768
 SMALLEST_CACHE = 64
 
-read_program = jax.jit(read, static_argnames="capacity")
+read_program = jax.jit(read, static_argnames=("capacity", "cache_format"))
 write_program = jax.jit(
     write_answers,
     static_argnames=("max_tokens", "plan"),
@@ -35,7 +38,8 @@ class ChatOptions:
     """How to answer: temperature 0 takes the best token; top-k 0, top-p 1 and repetition penalty 1 are off.
 
     ``None`` takes the checkpoint's setting (``und_generation_config.json``), for the temperature 0 unless the
-    checkpoint samples.
+    checkpoint samples.  ``decode_weights`` and ``cache`` say how writing holds the decoder's weights and its keys and
+    values; ``int8`` is smaller and inexact.  A conversation's cache that is int8 once stays so.
     """
 
     max_new_tokens: int | None = None
@@ -44,6 +48,8 @@ class ChatOptions:
     top_p: float | None = None
     repetition_penalty: float | None = None
     seed: int = 0
+    decode_weights: WeightFormat = "model"
+    cache: CacheFormat = "model"
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
@@ -58,6 +64,7 @@ class ChatOptions:
             raise InputError(f"repetition_penalty {self.repetition_penalty}: expected more than 0 (1 is off)")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed}: expected 0 to {2**32 - 1}")
+        check_formats(self.decode_weights, self.cache)
 
     def resolved(self, loaded: LoadedModel) -> "ChatOptions":
         """With the checkpoint's settings where nothing is said."""
@@ -139,9 +146,10 @@ class ChatPipeline(Pipeline):
         with jax.set_mesh(self.loaded.mesh):
             inputs = text_inputs(self.loaded, rows, [0] * len(rows), [0] * len(rows), num_rows)
             decoder = self.loaded.model.decoder
+            capacity = max(capacity, inputs.ids.shape[1])
             state = write_program(
-                decoder,
-                read_program(decoder, inputs, capacity=max(capacity, inputs.ids.shape[1])),
+                self.writer(settings),
+                read_program(decoder, inputs, capacity=capacity, cache_format=settings.cache),
                 settings.requests(len(rows), num_rows),
                 max_tokens=bucket(settings.budget),
                 plan=self.plan,
@@ -152,6 +160,12 @@ class ChatPipeline(Pipeline):
     def text(self, ids: Sequence[int]) -> str:
         """The words of an answer, without its stop token."""
         return self.loaded.tokenizer.decode(without_stop(ids, self.plan))
+
+    def writer(self, options: ChatOptions) -> Decoder:
+        """The decoder that writes answers; questions are read by the model's own."""
+        own = self.loaded.model.decoder
+        assert own is not None
+        return self.loaded.int8_text_decoder if options.decode_weights == "int8" else own
 
     @property
     def plan(self) -> TextPlan:

@@ -25,7 +25,7 @@ from mammoth_jax.processing.chat import media_first
 from mammoth_jax.processing.text_pieces import TextPieces
 from mammoth_jax.sampling.text import NO_TOKEN, ReadPrompts, TextState, grow, read_more, start, step
 
-grow_program = jax.jit(grow, static_argnames="capacity")
+grow_program = jax.jit(grow, static_argnames=("capacity", "cache_format"))
 read_more_program = jax.jit(read_more, donate_argnames="before")
 step_program = jax.jit(step, static_argnames="plan", donate_argnames="state")
 
@@ -71,7 +71,7 @@ class ChatSession:
         turn = self._read_question(question, images, videos, settings)
         with jax.set_mesh(self.pipeline.loaded.mesh):
             state = write_program(
-                self.pipeline.loaded.model.decoder,
+                self.pipeline.writer(settings),
                 turn.prompt,
                 settings.requests(1, 1),
                 max_tokens=bucket(settings.budget),
@@ -94,11 +94,11 @@ class ChatSession:
         plan, loaded = self.pipeline.plan, self.pipeline.loaded
         settings = chat_options(options).resolved(loaded)
         turn = self._read_question(question, images, videos, settings)
-        pieces, ids = TextPieces(loaded.tokenizer), []
+        pieces, ids, writer = TextPieces(loaded.tokenizer), [], self.pipeline.writer(settings)
 
         def launch(state: TextState) -> tuple[TextState, jax.Array]:
             with jax.set_mesh(loaded.mesh):
-                return step_program(loaded.model.decoder, state, plan=plan)
+                return step_program(writer, state, plan=plan)
 
         state, coming = launch(start(turn.prompt, settings.requests(1, 1), bucket(settings.budget)))
         try:
@@ -136,12 +136,16 @@ class ChatSession:
         with jax.set_mesh(loaded.mesh):
             if before is None:
                 inputs = text_inputs(loaded, [asked], [0], [0], 1)
-                prompt = read_program(decoder, inputs, capacity=max(capacity, inputs.ids.shape[1]))
+                capacity = max(capacity, inputs.ids.shape[1])
+                prompt = read_program(decoder, inputs, capacity=capacity, cache_format=settings.cache)
             else:
                 cached = len(self.dialogue.conversation.ids)
                 inputs = text_inputs(loaded, [asked], [cached], [int(before.cache.position[0])], 1)
-                if capacity > before.cache.capacity:
-                    before = dataclasses.replace(before, cache=grow_program(before.cache, capacity=capacity))
+                cache = before.cache
+                if capacity > cache.capacity or settings.cache == "int8" != cache.format:
+                    capacity = max(capacity, cache.capacity)
+                    cache = grow_program(cache, capacity=capacity, cache_format=settings.cache)
+                    before = dataclasses.replace(before, cache=cache)
                 self.read = None
                 prompt = read_more_program(decoder, before, inputs)
         return Turn(asked, int(inputs.lengths[0]), prompt, int(prompt.cache.position[0]))

@@ -22,6 +22,7 @@ from mammoth_jax.processing.generation_config import GenerationSettings
 from mammoth_jax.processing.special_tokens import byte_ranks, vision_token_lines
 from mammoth_jax.processing.text_generation_config import TextGenerationSettings
 from mammoth_jax.processing.tokenizer import Tokenizer
+from mammoth_jax.sampling.text import TEXT_EXPERT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,11 @@ class LoadedModel:
     def int8_decoder(self) -> Decoder:
         """The decoder for loops of visual tokens with int8 weights, made on first use and kept beside the model."""
         return int8_decoder(self.model.decoder)
+
+    @functools.cached_property
+    def int8_text_decoder(self) -> Decoder:
+        """The same for loops of text."""
+        return int8_decoder(self.model.decoder, TEXT_EXPERT)
 
     def save(self, folder: Path | str) -> None:
         """Writes the weights that run, with the files beside them, as a released-format folder.

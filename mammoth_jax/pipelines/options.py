@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,11 +13,10 @@ from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.solvers import SOLVERS
 from mammoth_jax.models.backbone.cache import CacheFormat
 from mammoth_jax.pipelines.batching import PictureRequest
+from mammoth_jax.pipelines.step_formats import WeightFormat, check_formats
 from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
 
 Mode = Literal["ar+diffusion", "diffusion", "ar"]
-WeightFormat = Literal["model", "int8"]
-"""How weights are held: in the model's dtype, or in int8 with a scale an output column (``layers/quantized.py``)."""
 NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
     "ar+diffusion": ("text_decoder", "generation_experts", "dit", "refiner", "vae"),
     "diffusion": ("text_decoder", "dit", "vae"),
@@ -69,9 +68,7 @@ class TextToImageOptions:
             raise InputError(
                 f"step_cache {self.step_cache}: expected 0 (off, exact) or a threshold such as 0.1"
             )
-        for name, formats in (("decode_weights", WeightFormat), ("cache", CacheFormat)):
-            if getattr(self, name) not in get_args(formats):
-                raise InputError(f"{name} {getattr(self, name)!r}: expected one of {list(get_args(formats))}")
+        check_formats(self.decode_weights, self.cache)
         guided_steps(self.num_inference_steps, self.cfg_range, self.faults)
 
 

@@ -213,11 +213,11 @@ class TextToImagePipeline(Pipeline):
                     self.decode_requests(requests, rows, options),
                     rows.answer_start,
                     rows.negative,
-                    plan=dataclasses.replace(self.decode_plan, cache_format=options.cache),
+                    plan=self.drawing_plan(options),
                     conditions=conditions,
                     max_tokens=shape.visual,
                     guided=options.ar_guidance_scale > 1,
-                    **self._step_weights(options),
+                    **self.step_weights(options),
                 )
                 tokens, positive, negative = drawing.tokens, drawing.positive, drawing.negative
             if options.mode == "ar":
@@ -239,6 +239,10 @@ class TextToImagePipeline(Pipeline):
             settings.visual_end,
         )
         return DecodePlan(vocabulary, self.loaded.config.condition.taps)
+
+    def drawing_plan(self, options: TextToImageOptions) -> DecodePlan:
+        """The same for the loop of visual tokens, whose cache may be held in another form than it was read."""
+        return dataclasses.replace(self.decode_plan, cache_format=options.cache)
 
     @property
     def condition_plan(self) -> ConditionPlan:
@@ -278,7 +282,7 @@ class TextToImagePipeline(Pipeline):
             ),
         )
 
-    def _step_weights(self, options: TextToImageOptions) -> dict[str, Decoder]:
+    def step_weights(self, options: TextToImageOptions) -> dict[str, Decoder]:
         """The argument that puts other weights under the loop of visual tokens, if such are asked for."""
         return {"steps": self.loaded.int8_decoder} if options.decode_weights == "int8" else {}
 

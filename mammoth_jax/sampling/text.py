@@ -15,7 +15,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.rng import named_key
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Bool, Float, Int
-from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.backbone.cache import CacheFormat, KVCache
 from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.backbone.extend import extend, last_states
@@ -103,7 +103,9 @@ class TextState:
         return ReadPrompts(self.cache, self.hidden, self.seen)
 
 
-def read(decoder: Decoder, inputs: TextInputs, capacity: int) -> ReadPrompts:
+def read(
+    decoder: Decoder, inputs: TextInputs, capacity: int, cache_format: CacheFormat = "model"
+) -> ReadPrompts:
     """Reads whole prompts in one pass into a new cache of ``capacity`` slots a row."""
     embeddings, deepstack = _placed(decoder, inputs)
     valid = jnp.arange(inputs.ids.shape[1])[None] < inputs.lengths[:, None]
@@ -118,7 +120,7 @@ def read(decoder: Decoder, inputs: TextInputs, capacity: int) -> ReadPrompts:
     assert out.keys is not None and out.values is not None
     following = jnp.max(jnp.where(valid[None], inputs.positions, -1), axis=(0, 2)) + 1
     cache = KVCache(out.keys, out.values, jnp.zeros_like(inputs.lengths), inputs.lengths, following)
-    cache = grow(cache, capacity)
+    cache = grow(cache, capacity, cache_format)
     seen = _mark(jnp.zeros((len(inputs.ids), num_ids(decoder.config)), bool), inputs)
     return ReadPrompts(cache, last_states(out.hidden, inputs.lengths), seen)
 
@@ -140,9 +142,9 @@ def read_more(decoder: Decoder, before: ReadPrompts, inputs: TextInputs) -> Read
     return ReadPrompts(cache, kept, _mark(before.seen, inputs))
 
 
-def grow(cache: KVCache, capacity: int) -> KVCache:
-    """The cache with ``capacity`` slots a row, at least as many as before."""
-    return cache.take(jnp.arange(cache.length.shape[0]), capacity)
+def grow(cache: KVCache, capacity: int, cache_format: CacheFormat = "model") -> KVCache:
+    """The cache with ``capacity`` slots a row, at least as many as before; one that is int8 stays so."""
+    return cache.in_format(cache_format).take(jnp.arange(cache.length.shape[0]), capacity)
 
 
 def start(prompts: ReadPrompts, requests: TextRequests, max_tokens: int) -> TextState:

@@ -72,6 +72,14 @@ def test_decoding_counts_the_tokens_of_all_pictures_and_the_cache_of_both_rows(l
     assert cases["tokens"].work.cost.bytes > visual_tokens(plain, 4).bytes
 
 
+def test_int8_loops_run_and_read_fewer_bytes(loaded):
+    own = run("decode", loaded)["tokens"]
+    int8 = run("decode", loaded, options={"decode_weights": "int8", "cache": "int8"})["tokens"]
+    assert (int8.facts["decode_weights"], int8.facts["cache"]) == ("int8", "int8")
+    assert "decode_weights" not in own.facts and "cache" not in own.facts
+    assert int8.work.cost.bytes < 0.5 * own.work.cost.bytes  # of float32
+
+
 def test_diffusion_counts_guided_steps_twice(loaded):
     measured = run("dit", loaded, options={"cfg_range": (0.0, 0.3)})["steps"]
     assert measured.facts["guided_steps"] == 1

@@ -76,6 +76,18 @@ def test_a_decoding_step_reads_the_weights_of_one_expert_the_head_and_the_cache(
     assert cost.flops == 2 * 2 * used + attention
 
 
+def test_int8_weights_count_a_byte_a_number_and_an_int8_cache_its_scales():
+    config = tiny_config().backbone.decoder
+    assert config.head_dim == 8
+    own = costs.decoding(config, [10], 3, 100, 2)
+    weights = costs.decoding(config, [10], 3, 100, 2, weights="int8")
+    cache = costs.decoding(config, [10], 3, 100, 2, cache="int8")
+    assert weights.weights * 2 == own.weights and own.bytes - weights.bytes == weights.weights
+    entries = 2 * config.num_layers * config.num_kv_heads * (11 + 12 + 13)
+    assert own.bytes - cache.bytes == entries * (8 * 2 - (8 + 4))
+    assert own.flops == weights.flops == cache.flops
+
+
 def test_steps_add_up():
     config = tiny_config().backbone.decoder
     one = [costs.decoding(config, [3 + i, 7 + i], 1, 5, ITEM) for i in range(6)]

@@ -11,8 +11,9 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from mammoth_jax.benchmarks import costs
 from mammoth_jax.benchmarks.calls import Workload
-from mammoth_jax.benchmarks.tasks import PARTS, TASKS, abstract_model
+from mammoth_jax.benchmarks.tasks import PARTS, TASKS, abstract_model, resident_weights
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
 from mammoth_jax.models.mammoth import ALL_PARTS
 from mammoth_jax.pipelines import chat, chat_session, programs
@@ -20,6 +21,7 @@ from mammoth_jax.pipelines.edit import EditPipeline
 from tests.tiny_model import tiny_config, tiny_pipeline
 
 SIZE, GRID = (64, 48), (8, 6)
+INT8 = {"decode_weights": "int8", "cache": "int8"}
 ENCODE = programs.encode_program
 JITTED = type(ENCODE)
 LATER_TURNS = [chat_session.grow_program, chat_session.read_more_program, chat_session.step_program]
@@ -34,8 +36,13 @@ def described(args: Any, arrays: Any, static: Any) -> Any:
     def leaf(x: Any) -> Any:
         return (tuple(np.shape(x)), str(x.dtype))
 
-    positional = [None if isinstance(a, nnx.Module) else jax.tree.map(leaf, a) for a in args]
-    named = {name: jax.tree.map(leaf, value) for name, value in arrays.items() if value is not None}
+    def each(value: Any) -> Any:
+        if isinstance(value, nnx.Module):  # of which a task holds fewer parts
+            return {str(x.dtype) for x in jax.tree.leaves(value)}
+        return jax.tree.map(leaf, value)
+
+    positional = [each(value) for value in args]
+    named = {name: each(value) for name, value in arrays.items() if value is not None}
     return positional, named, {name: value for name, value in static.items() if value is not None}
 
 
@@ -92,13 +99,13 @@ def words(found: list) -> int:
     return int(np.max(lengths - shown.sum(axis=1)))
 
 
-def test_text_to_image(calls):
+@pytest.mark.parametrize("held", [{}, INT8], ids=["model", "int8"])
+def test_text_to_image(calls, held):
     pipeline = tiny_pipeline()
-    pipeline(
-        ["a red circle", "a blue square"], width=SIZE[0], height=SIZE[1], grid=GRID, num_inference_steps=2
-    )
-    work = Workload(size=SIZE, grid=GRID, batch=2, steps=2, prompt_tokens=words(calls), dtype="float32")
-    compare(planned("generate", work), calls)
+    prompts = ["a red circle", "a blue square"]
+    pipeline(prompts, width=SIZE[0], height=SIZE[1], grid=GRID, num_inference_steps=2, **held)
+    asked = Workload(size=SIZE, grid=GRID, batch=2, steps=2, dtype="float32", **held)
+    compare(planned("generate", dataclasses.replace(asked, prompt_tokens=words(calls))), calls)
 
 
 @pytest.mark.parametrize("references", [1, 2])
@@ -113,11 +120,12 @@ def test_edit(calls, references):
     compare(planned("edit", dataclasses.replace(asked, prompt_tokens=words(calls))), calls[2 * each - 2 :])
 
 
-def test_chat(calls):
+@pytest.mark.parametrize("held", [{}, INT8], ids=["model", "int8"])
+def test_chat(calls, held):
     """A question with a picture; all answers are zeros, which nothing stops."""
     loaded = tiny_pipeline().loaded
     pipeline = chat.ChatPipeline(loaded)
-    pipeline(["what is this?", "why?"], images=[[Image.new("RGB", SIZE)]] * 2, max_new_tokens=8)
+    pipeline(["what is this?", "why?"], images=[[Image.new("RGB", SIZE)]] * 2, max_new_tokens=8, **held)
     inputs = calls[1][1][1]
     shown = np.isin(inputs.ids, tiny_config().backbone.vision_ids).sum(axis=1)
     work = Workload(
@@ -126,6 +134,7 @@ def test_chat(calls):
         prompt_tokens=int(np.max(inputs.lengths - shown)),
         answer_tokens=8,
         dtype="float32",
+        **held,
     )
     made = planned("chat", work)
     assert [call.name for call in made] == ["vision tower", "read", "write", "grow", "read more", "step"]
@@ -147,3 +156,20 @@ def test_weights_are_sharded_shapes():
     assert {str(x.dtype) for x in leaves} == {"bfloat16"}
     assert any(x.sharding.shard_shape(x.shape) != x.shape for x in leaves)
     assert loaded.model.dit is None and loaded.model.decoder is not None
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_int8_weights_are_resident_beside_the_models_own_and_sharded_like_them(task):
+    loaded = abstract_model(
+        tiny_config(), task, make_mesh({"fsdp": 2, "tensor": 2}, jax.devices()[:4]), "bfloat16"
+    )
+    own, none = resident_weights(loaded, task, Workload())
+    assert own is loaded.model and none == []
+    _, added = resident_weights(loaded, task, Workload(decode_weights="int8"))
+    codes = [x for x in added if x.dtype == "int8"]
+    assert {str(x.dtype) for x in added} == {"int8", "float32"}
+    config = tiny_config().backbone.decoder
+    head = config.vocab_size if task == "chat" else config.gen_vocab_size
+    expected = costs.decoder_weights(config) + config.hidden_size * head
+    assert sum(x.size for x in codes) == expected
+    assert all(x.sharding.shard_shape(x.shape) != x.shape for x in codes)

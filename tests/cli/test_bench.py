@@ -34,6 +34,20 @@ def test_lines_for_a_person_begin_with_the_device(monkeypatch, capsys):
     assert status == 0 and "device cpu" in lines[0] and lines[1].startswith("vae decode")
 
 
+def test_how_loops_hold_weights_and_cache_is_passed_on_where_there_is_a_loop(monkeypatch, capsys):
+    words = ("--size", "16x16", "--repeats", "1", "--json", "--decode-weights", "int8", "--cache", "int8")
+    status, lines, _ = run(monkeypatch, capsys, "decode", *words)
+    tokens = json.loads(lines[-1])
+    assert status == 0 and (tokens["case"], tokens["decode_weights"], tokens["cache"]) == (
+        "tokens",
+        "int8",
+        "int8",
+    )
+    status, lines, error = run(monkeypatch, capsys, "vae", *words)
+    assert status == 2 and not lines and error.count("\n") == 1
+    assert "--decode-weights int8" in error and "decode or generate" in error
+
+
 def test_an_unknown_name_and_a_bad_size_are_one_line(monkeypatch, capsys):
     status, lines, error = run(monkeypatch, capsys, "everything")
     assert status == 2 and not lines and "everything" in error and error.count("\n") == 1

@@ -45,7 +45,7 @@ def test_a_question_is_answered_with_its_pictures(session, capsys):
     ((question, options),) = session.calls
     assert question == "what?" and [str(file) for file in options["images"]] == ["a.png", "b.png"]
     assert options["temperature"] == 0.5 and options["max_new_tokens"] == 9 and "top_k" not in options
-    assert options["repetition_penalty"] == 1.2
+    assert options["repetition_penalty"] == 1.2 and "decode_weights" not in options
 
 
 def test_without_a_question_lines_are_read_and_pictures_shown_once(session, capsys, monkeypatch):
@@ -72,6 +72,12 @@ def test_a_refused_line_is_named_and_the_conversation_goes_on(session, capsys, m
 def test_json_is_a_line_an_answer(session, capsys):
     _, out, _ = run(capsys, "hé?", "--json")
     assert json.loads(out) == {"question": "hé?", "answer": "HÉ?"}
+
+
+def test_how_the_loop_holds_weights_and_cache_goes_to_the_session(session, capsys):
+    status, _, _ = run(capsys, "hi", "--decode-weights", "int8", "--cache", "int8")
+    ((_, options),) = session.calls
+    assert status == 0 and (options["decode_weights"], options["cache"]) == ("int8", "int8")
 
 
 def test_bad_options_are_one_line(session, capsys):

@@ -84,6 +84,13 @@ def test_json_line_has_every_program(programs, capsys):
     assert result["mesh"] == {"data": 1, "fsdp": 2, "tensor": 2}
     assert result["workload"]["batch"] == 3 and result["workload"]["size"] == [64, 32]
     assert result["fits"] is True and result["hbm"] == 40 * GIB
+    assert (result["workload"]["decode_weights"], result["workload"]["cache"]) == ("model", "model")
+
+
+def test_how_loops_hold_weights_and_cache_is_part_of_the_workload(programs, capsys):
+    assert main([*WORDS, "--json", "--decode-weights", "int8", "--cache", "int8"]) == 0
+    workload = json.loads(capsys.readouterr().out.splitlines()[-2])["workload"]
+    assert (workload["decode_weights"], workload["cache"]) == ("int8", "int8")
 
 
 def test_sweep_is_sorted_by_time_those_that_fit_first(programs, capsys):

@@ -1,4 +1,4 @@
-"""Int8 weights and an int8 cache for the loop of visual tokens: only there, only if asked for."""
+"""Int8 weights and an int8 cache for loops of visual tokens and of text: only there, only if asked for."""
 
 import functools
 
@@ -8,7 +8,10 @@ import pytest
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
-from mammoth_jax.pipelines import loading, text_to_image
+from mammoth_jax.ops.attention.cache_entries import decode_entries
+from mammoth_jax.pipelines import chat_session, loading, text_to_image
+from mammoth_jax.pipelines.chat import ChatPipeline, chat_options
+from mammoth_jax.pipelines.chat_session import ChatSession
 from mammoth_jax.pipelines.edit import EditPipeline
 from mammoth_jax.pipelines.options import parse_options
 from mammoth_jax.sampling import unified
@@ -97,3 +100,60 @@ def test_eight_devices_draw_with_int8_weights_what_one_draws():
 def test_an_unknown_format_is_refused(name):
     with pytest.raises(InputError, match=f"{name} 'int4'.*'int8'"):
         parse_options({name: "int4"})
+
+
+def chat_pipeline() -> ChatPipeline:
+    return ChatPipeline(pipeline().loaded, context_length=512)
+
+
+def test_a_conversation_with_both_options_is_read_by_the_models_own_weights_and_written_with_int8(
+    monkeypatch,
+):
+    seen: dict = {}
+
+    def record(name):
+        program = getattr(chat_session, name)
+
+        def call(decoder, *args, **kwargs):
+            seen.setdefault(name, []).append(dtypes(decoder))
+            return program(decoder, *args, **kwargs)
+
+        monkeypatch.setattr(chat_session, name, call)
+
+    for name in ("read_program", "read_more_program", "write_program"):
+        record(name)
+    session = ChatSession(chat_pipeline())
+    for question in ("hello", "and then?"):
+        session.ask(question, max_new_tokens=4, **INT8)
+        assert session.read is not None and session.read.cache.format == "int8"
+    assert seen["read_program"] == seen["read_more_program"] == [{"float32"}]
+    assert seen["write_program"] == [{"float32", "int8"}] * 2
+
+
+def test_streams_and_batches_write_with_int8_what_a_session_writes():
+    settings = {"max_new_tokens": 6, "temperature": 1.5, **INT8}
+    answer = ChatSession(chat_pipeline()).ask("hello", **settings)
+    assert answer and "".join(ChatSession(chat_pipeline()).stream("hello", **settings)) == answer
+    assert chat_pipeline()("hello", **settings).texts == [answer]
+
+
+def test_a_later_turn_may_ask_for_an_int8_cache_and_keeps_what_was_said():
+    session = ChatSession(chat_pipeline())
+    session.ask("hello", max_new_tokens=4)
+    assert session.read is not None
+    before, capacity = session.read.cache, session.read.cache.capacity
+    exact = np.asarray(before.keys)[..., : int(before.length[0]), :]
+    assert before.format == "model"
+    session.ask("no", max_new_tokens=4, cache="int8")
+    cache = session.read.cache
+    assert cache.format == "int8" and cache.capacity >= capacity
+    rounded = np.asarray(decode_entries(cache.keys))[..., : exact.shape[-2], :]
+    assert 0 < np.abs(rounded - exact).max() < 0.02 * np.abs(exact).max()
+    session.ask("why", max_new_tokens=4)
+    assert session.read.cache.format == "int8"
+
+
+@pytest.mark.parametrize("name", ["decode_weights", "cache"])
+def test_chat_refuses_an_unknown_format(name):
+    with pytest.raises(InputError, match=f"{name} 'int4'.*'int8'"):
+        chat_options({name: "int4"})

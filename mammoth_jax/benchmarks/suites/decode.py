@@ -35,6 +35,7 @@ class Decode:
         yield meter.measure("prefill", encode, work, **facts, prompt_tokens=lengths)
         with jax.set_mesh(loaded.mesh):
             prompts = encode()
+        plan, steps = pipeline.drawing_plan(task.options), pipeline.step_weights(task.options)
         wanted = pipeline.decode_requests(task.requests, rows, task.options)
 
         def draw():
@@ -44,14 +45,15 @@ class Decode:
                 wanted,
                 rows.answer_start,
                 rows.negative,
-                plan=pipeline.decode_plan,
+                plan=plan,
                 conditions=pipeline.condition_plan,
                 max_tokens=token_bucket(task.num_tokens),
                 guided=task.guides_tokens,
+                **steps,
             )
 
         work = Work(visual_tokens(task, itemsize(decoder)), settings.batch * task.num_tokens, "tokens")
-        yield meter.measure("tokens", draw, work, **facts, tokens=task.num_tokens)
+        yield meter.measure("tokens", draw, work, **facts, **loop_facts(task), tokens=task.num_tokens)
 
 
 def prefill(task: Task, item: int) -> Cost:
@@ -66,5 +68,19 @@ def prefill(task: Task, item: int) -> Cost:
 
 def visual_tokens(task: Task, item: int) -> Cost:
     """The floor of decoding: attention, the generation feed-forward, the generation head and all rows' cache."""
-    config = task.pipeline.loaded.config.backbone.decoder
-    return decoding(config, task.cache_lengths, task.num_tokens, config.gen_vocab_size, item)
+    config, options = task.pipeline.loaded.config.backbone.decoder, task.options
+    return decoding(
+        config,
+        task.cache_lengths,
+        task.num_tokens,
+        config.gen_vocab_size,
+        item,
+        weights=options.decode_weights,
+        cache=options.cache,
+    )
+
+
+def loop_facts(task: Task) -> dict[str, str]:
+    """How the loop holds weights and cache, where not as the model does."""
+    held = {"decode_weights": task.options.decode_weights, "cache": task.options.cache}
+    return {name: value for name, value in held.items() if value != "model"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mammoth_jax.benchmarks.costs import Cost, vae_decode
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
-from mammoth_jax.benchmarks.suites.decode import prefill, visual_tokens
+from mammoth_jax.benchmarks.suites.decode import loop_facts, prefill, visual_tokens
 from mammoth_jax.benchmarks.suites.dit import diffusion
 from mammoth_jax.benchmarks.suites.task import Task, itemsize, picture_task, size_facts
 from mammoth_jax.benchmarks.timing import Timing
@@ -29,7 +29,7 @@ class Generate:
         task = picture_task(loaded, settings)
         self._draw(task)
         runs = [self._draw(task) for _ in range(settings.repeats)]
-        facts = size_facts(loaded, settings) | {"steps": settings.steps}
+        facts = size_facts(loaded, settings) | {"steps": settings.steps, **loop_facts(task)}
         costs = stage_costs(task)
         for stage in STAGES:
             timing = Timing(tuple(run[stage] for run in runs))

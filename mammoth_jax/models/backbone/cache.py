@@ -38,9 +38,14 @@ class KVCache:
         """Slots a row."""
         return self.keys.shape[3]
 
+    @property
+    def format(self) -> CacheFormat:
+        """How the entries are held."""
+        return "int8" if isinstance(self.keys, Int8Entries) else "model"
+
     def in_format(self, wanted: CacheFormat) -> "KVCache":
         """The same cache with its entries held as asked (a cache that is int8 already stays so)."""
-        if wanted == "model" or isinstance(self.keys, Int8Entries) or isinstance(self.values, Int8Entries):
+        if wanted == "model" or self.format == "int8":
             return self
         return dataclasses.replace(self, keys=to_int8(self.keys), values=to_int8(self.values))
 
@@ -73,7 +78,7 @@ class KVCache:
                 mine, one.astype(mine.dtype), (0, row, *[0] * (mine.ndim - 2))
             )
 
-        other = other.in_format("int8" if isinstance(self.keys, Int8Entries) else "model")
+        other = other.in_format(self.format)
         keys, values = jax.tree.map(replace, (self.keys, self.values), (other.keys, other.values))
         return KVCache(
             keys,
