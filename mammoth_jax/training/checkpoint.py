@@ -1,0 +1,121 @@
+"""Checkpoints of a run: the state, the position in the data, and nothing half written.
+
+A thin wrapper of Orbax: saves run in the background and appear under their step by a rename; what a killed process left
+is removed at the next start.  A step is a folder ``checkpoints/STEP`` with the items ``state`` and ``data``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      run: the run's folder.
+      keep_last: how many of the newest are kept.
+      keep_every: steps that are multiples of it are kept for good; None keeps none of them.
+    """
+
+    def __init__(self, run: Path, *, keep_last: int = 2, keep_every: int | None = None):
+        folder = (run / FOLDER).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep_last, keep_period=keep_every, cleanup_tmp_directories=True
+            ),
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()},
+        )
+
+    def latest(self) -> int | None:
+        """The newest complete step, ``None`` if there is none."""
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """All complete steps, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState, data: dict[str, Any]) -> None:
+        """Starts a save; returns when the arrays may change again.  A step that is there already is left alone."""
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(as_tree(state)), data=ocp.args.JsonSave(data)
+            ),
+            force=True,
+        )
+
+    def wait(self) -> None:
+        """Returns when every save is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes what is under way and frees the threads."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The state (arrays where those of ``like`` lie, on whatever mesh it was saved) and the position in the data.
+
+        Raises:
+          InputError: no such step, or its arrays are not those of this configuration.
+        """
+        if step not in self._manager.all_steps():
+            raise InputError(f"no checkpoint of step {step}; there are {self.steps() or 'none'}")
+        target = jax.tree.map(_abstract, as_tree(like))
+        self._compare(step, target)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()),
+        )
+        return TrainState(**restored["state"]), restored["data"]
+
+    def _compare(self, step: int, target: Any) -> None:
+        saved = _shapes(self._manager.item_metadata(step)["state"].tree)
+        wanted = _shapes(target)
+        problems = [
+            f"{name}: saved {saved.get(name, 'nothing')}, this configuration {wanted.get(name, 'nothing')}"
+            for name in sorted(saved.keys() | wanted.keys())
+            if saved.get(name) != wanted.get(name)
+        ]
+        if problems:
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise InputError(
+                f"checkpoint {step} is of another configuration: {'; '.join(problems[:3])}{more}; resume with the "
+                "config.yaml of the run, or start a new run with --init"
+            )
+
+
+def as_tree(state: TrainState) -> dict[str, Any]:
+    """The state as nested dictionaries, the form in which it is stored."""
+    return {
+        "step": state.step,
+        "params": state.params,
+        "optimizer": state.optimizer,
+        "ema": state.ema,
+        "carried": state.carried,
+    }
+
+
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    """Shape and dtype of every array by path, the same for a tree of arrays and for Orbax's account of one."""
+    out = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+        out["/".join(keys)] = f"{leaf.dtype}{list(leaf.shape)}"
+    return out

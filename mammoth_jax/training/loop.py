@@ -1,0 +1,228 @@
+"""The training loop.  Its order is its contract:
+
+restore, then for every step: next batch, step, log, evaluate, checkpoint.
+
+A checkpoint holds the state and the position in the data after the same batch, so that a run that was killed anywhere
+ends bit-identical to one that was not.  Numbers of a step are read while the next one runs; a step that was not finite
+changed no weight, is never saved, and stops the run.
+"""
+
+import dataclasses
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.training.checkpoint import Checkpoints
+from mammoth_jax.training.hosts import gather
+from mammoth_jax.training.metrics import LOGGERS, JsonLines, Writer
+from mammoth_jax.training.report import Console, Stopwatch
+from mammoth_jax.training.state import TrainState
+from mammoth_jax.training.step import StepReport
+from mammoth_jax.training.work import Batches, HostBatch, RunConfig, Work
+
+
+class TrainingStopped(Exception):
+    """The run's guard stopped it: a term or a gradient was not finite."""
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to stop; it saved and did."""
+
+
+def train(work: Work, config: RunConfig, run: Path, mesh: Mesh) -> TrainState:
+    """Trains to the last step, from the newest checkpoint in ``run`` if there is one.
+
+    Args:
+      work: what is trained.
+      config: for how long, and what is kept.
+      run: the run's folder.
+      mesh: devices.
+
+    Returns:
+      The state after the last step.
+
+    Raises:
+      TrainingStopped: a term or gradient was not finite; the message names it and the last good checkpoint.
+      Interrupted: on SIGINT or SIGTERM, after the step under way was finished and saved.
+      InputError: the checkpoint is of another configuration, or the batch does not divide by the mesh.
+    """
+    place = _Placement(config, mesh)
+    checkpoints = Checkpoints(run, keep_last=config.keep_last, keep_every=config.keep_every)
+    batches = work.batches()
+    with jax.set_mesh(mesh):
+        state = _resume(work, checkpoints, batches)
+        start = int(state.step)
+        log = _Log(work, config, run, start, checkpoints)
+        compiled = jax.jit(work.step, donate_argnums=0)
+        root = jax.random.key(config.seed)
+        watch = Stopwatch()
+        try:
+            with _stop_requests() as stop:
+                for step in range(start + 1, config.steps + 1):
+                    with watch("data"):
+                        batch = next(batches)
+                    with watch("step"):
+                        state, report = compiled(state, work.frozen, place(batch), root)
+                        log.step(step, report, batches)
+                    last = step == config.steps
+                    if last or step % config.evaluation_interval == 0:
+                        with watch("evaluation"):
+                            log.add(step, work.evaluate(state, step, run / "pictures"))
+                    if last or stop or step % config.checkpoint_interval == 0:
+                        log.settle()  # a step that was not finite must not be saved
+                        with watch("checkpoint"):
+                            checkpoints.save(step, state, {"hosts": gather(batches.state())})
+                    log.seconds(step, watch)
+                    if stop and not last:
+                        raise Interrupted(
+                            f"stopped at step {step} of {config.steps}; the same command goes on"
+                        )
+                log.settle()
+        finally:
+            batches.close()
+            checkpoints.close()
+            log.close()
+    return state
+
+
+def _resume(work: Work, checkpoints: Checkpoints, batches: Batches) -> TrainState:
+    state, latest = work.initial(), checkpoints.latest()
+    if latest is None:
+        return state
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    del state  # its memory is needed for what is restored
+    state, position = checkpoints.restore(latest, like)
+    batches.restore(position["hosts"])
+    return state
+
+
+class _Placement:
+    """Host batches as arrays ``[accumulation, rows, ...]`` on the mesh, rows over its data axes."""
+
+    def __init__(self, config: RunConfig, mesh: Mesh):
+        axes = DEFAULT_RULES.batch
+        shards = int(np.prod([mesh.shape[axis] for axis in axes]))
+        rows = config.batch_size // config.accumulation
+        if rows % shards:
+            raise InputError(
+                f"run.batch_size {config.batch_size} in {config.accumulation} parts gives {rows} rows, which do not "
+                f"divide by the mesh's {'x'.join(axes)} = {shards}; use a multiple of {shards * config.accumulation}"
+            )
+        self._parts = config.accumulation
+        self._sharding = NamedSharding(mesh, PartitionSpec(None, axes))
+
+    def __call__(self, batch: HostBatch) -> dict[str, jax.Array]:
+        def place(x: np.ndarray) -> jax.Array:
+            parts = x.reshape(self._parts, x.shape[0] // self._parts, *x.shape[1:])
+            return jax.make_array_from_process_local_data(self._sharding, parts)
+
+        return {name: place(x) for name, x in batch.items()}
+
+
+@contextmanager
+def _stop_requests() -> Iterator["_Flag"]:
+    """True from the first SIGINT or SIGTERM on; a second SIGINT interrupts at once."""
+    flag = _Flag()
+
+    def handler(number: int, frame: Any) -> None:
+        if flag and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        flag.raised = True
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # not in the main thread: nobody can send this thread a signal
+        before = {}
+    try:
+        yield flag
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+class _Flag:
+    raised = False
+
+    def __bool__(self) -> bool:
+        return self.raised
+
+
+@dataclasses.dataclass
+class _Pending:
+    step: int
+    report: StepReport
+    data: Mapping[str, Any]
+    more: dict[str, Any]
+
+
+class _Log:
+    """Writes each step's numbers one step late, when reading them no longer holds up the device."""
+
+    def __init__(self, work: Work, config: RunConfig, run: Path, start: int, checkpoints: Checkpoints):
+        self._work, self._config, self._checkpoints = work, config, checkpoints
+        self._console = Console(config.steps)
+        self._pending: _Pending | None = None
+        self._writers: list[Writer] = []
+        if jax.process_index() == 0:
+            self._writers = [JsonLines(run, start), *(LOGGERS[name](run, start) for name in config.loggers)]
+
+    def step(self, step: int, report: StepReport, batches: Batches) -> None:
+        self.settle()
+        self._pending = _Pending(step, report, batches.report(), {})
+
+    def add(self, step: int, numbers: Mapping[str, Any]) -> None:
+        """Numbers that belong to the step just made."""
+        assert self._pending is not None and self._pending.step == step
+        self._pending.more |= {f"evaluation/{name}": value for name, value in numbers.items()}
+
+    def seconds(self, step: int, watch: Stopwatch) -> None:
+        if self._pending is not None:
+            self._pending.more |= {f"seconds/{name}": value for name, value in watch.lap().items()}
+
+    def settle(self) -> None:
+        """Reads and writes the numbers of the last step.
+
+        Raises:
+          TrainingStopped: they are not all finite.
+        """
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        report = jax.device_get(pending.report)
+        terms = {name: float(term.total / term.weight) for name, term in report.terms.items() if term.weight}
+        norms = {f"gradient_norm/{name}": float(norm) for name, norm in report.gradient_norms.items()}
+        self._guard(pending.step, bool(report.applied), terms | norms)
+        rates = {f"learning_rate/{n}": float(rate(pending.step - 1)) for n, rate in self._work.rates.items()}
+        numbers = {**terms, **norms, **rates, **pending.data, **pending.more}
+        self._console(pending.step, terms, pending.more)
+        evaluated = any(name.startswith("evaluation/") for name in numbers)
+        if evaluated or pending.step % self._config.log_interval == 0:
+            for writer in self._writers:
+                writer.write(pending.step, numbers)
+
+    def _guard(self, step: int, applied: bool, values: Mapping[str, float]) -> None:
+        if applied:
+            return
+        broken = [f"{name} = {value}" for name, value in values.items() if not np.isfinite(value)]
+        latest = self._checkpoints.latest()
+        kept = (
+            f"checkpoint {latest} is the last good one"
+            if latest is not None
+            else "there is no checkpoint yet"
+        )
+        raise TrainingStopped(
+            f"step {step}: {', '.join(broken)} is not finite; {kept}. Lower the learning rate or the term's weight"
+        )
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()

@@ -1,0 +1,111 @@
+"""AdamW over named parameters, in groups with rates of their own.
+
+Parameters are flat dictionaries by dotted name (``core/parameters.py``), so a group is a pattern over names, and a
+parameter that no group names is frozen: it has no optimiser state and no gradient is taken for it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+import optax
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.types import Array
+from mammoth_jax.training.schedules import Schedule
+
+Parameters = Mapping[str, Array]
+"""Arrays by dotted parameter name."""
+
+_DECAYED = ("kernel", "table", "query")  # matrices; biases, norms and codes are not pulled towards 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Parameters whose names contain a match of one of ``patterns`` (regular expressions), and their rate."""
+
+    name: str
+    schedule: Schedule
+    patterns: tuple[str, ...] = ("",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamWConfig:
+    """AdamW (Loshchilov and Hutter 2019); the defaults are those of the paper's appendix A.3.
+
+    ``clip_norm`` bounds the norm of the gradient over all groups together; None does not clip.
+    """
+
+    groups: tuple[Group, ...]
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        names = [group.name for group in self.groups]
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"optimizer.groups: expected one or more groups of different names, got {names}")
+        for group in self.groups:
+            for pattern in group.patterns:
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise InputError(
+                        f"optimizer group {group.name!r}: {pattern!r} is not a regular expression: {error}"
+                    ) from error
+
+
+def group_of(name: str, groups: Iterable[Group]) -> str | None:
+    """The first group that a parameter's name matches, ``None`` if it is frozen."""
+    for group in groups:
+        if any(re.search(pattern, name) for pattern in group.patterns):
+            return group.name
+    return None
+
+
+def assign_groups(names: Iterable[str], groups: tuple[Group, ...]) -> dict[str, str]:
+    """Group of every trainable parameter by name; frozen ones are left out.
+
+    Raises:
+      InputError: a group that no parameter belongs to.
+    """
+    labels = {name: group for name in names if (group := group_of(name, groups)) is not None}
+    for group in groups:
+        if group.name not in labels.values():
+            raise InputError(
+                f"optimizer group {group.name!r}: no parameter matches {list(group.patterns)} (or an earlier group "
+                "takes them all); see the names with: mammoth-jax info"
+            )
+    return labels
+
+
+def build_optimizer(
+    config: AdamWConfig, labels: Mapping[str, str], steps: int
+) -> optax.GradientTransformation:
+    """The transformation of gradients by name; ``labels`` from :func:`assign_groups`."""
+
+    def adamw(group: Group) -> optax.GradientTransformation:
+        return optax.adamw(
+            group.schedule.build(steps),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            mask=_decays,
+        )
+
+    parts = optax.multi_transform({group.name: adamw(group) for group in config.groups}, dict(labels))
+    return (
+        parts if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), parts)
+    )
+
+
+def _decays(parameters: Parameters) -> dict[str, bool]:
+    return {name: name.rsplit(".", 1)[-1] in _DECAYED for name in parameters}
+
+
+def learning_rates(config: AdamWConfig, steps: int) -> dict[str, optax.Schedule]:
+    """Each group's rate as a function of the step, for the log."""
+    return {group.name: group.schedule.build(steps) for group in config.groups}

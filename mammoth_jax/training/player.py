@@ -1,0 +1,94 @@
+"""One network that is trained with a loss and an optimiser of its own.
+
+A step trains its players one after the other: a tokenizer and its discriminator, or the joint model alone.  Gradients
+are taken for a player's own parameters only, so that no half of a step can move what belongs to another.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import optax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from mammoth_jax.core.parameters import named_parameters, with_parameters
+from mammoth_jax.core.types import Array, Float, Int, PRNGKeyArray
+from mammoth_jax.objectives.losses import LossSum
+
+Named = dict[str, Array]
+Models = Mapping[str, nnx.Module]
+"""All networks of a step by name: the players, and those that are never trained."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What an objective makes of a micro-batch.
+
+    Attributes:
+        loss: what is differentiated: a mean over the micro-batch.  Its value need not be the sum of the terms.
+        terms: what is logged, as sums and weights.
+        passed: what the players after this one see of it, as constants.
+        carried: what the next micro-batch and the next step find; see ``TrainState.carried``.
+    """
+
+    loss: Float[Array, ""]
+    terms: dict[str, LossSum]
+    passed: Any
+    carried: Any
+
+
+class Objective(Protocol):
+    """The loss of one player on one micro-batch."""
+
+    def __call__(
+        self,
+        models: Models,
+        batch: Mapping[str, Array],
+        passed: Any,
+        carried: Any,
+        key: PRNGKeyArray,
+        step: Int[Array, ""],
+    ) -> Outcome:
+        """Pure; ``passed`` is what the player before this one handed on (``None`` for the first)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Player:
+    """Attributes:
+
+    template: the network's structure (``core.parameters.abstract``).
+    names: its trained parameters; the others stay as they are and come from the step's ``frozen``.
+    objective: its loss.
+    optimizer: from gradients to updates, over ``names``.
+    ema_decay: of the moving average of its weights; None keeps none.
+    keep_float32: patterns of parameters that are never rounded to the compute dtype.
+    """
+
+    template: nnx.Module
+    names: frozenset[str]
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    ema_decay: float | None = None
+    keep_float32: tuple[str, ...] = ()
+
+    def trained(self, module: nnx.Module) -> Named:
+        """The trained parameters of a module of this structure."""
+        return {name: p[...] for name, p in named_parameters(module).items() if name in self.names}
+
+    def rest(self, module: nnx.Module) -> Named:
+        """Its other parameters."""
+        return {name: p[...] for name, p in named_parameters(module).items() if name not in self.names}
+
+    def assemble(self, trained: Named, rest: Named, dtype: DTypeLike) -> nnx.Module:
+        """The network that runs, in ``dtype`` but for ``keep_float32``."""
+
+        def held(name: str, x: Array) -> Array:
+            kept = any(re.search(pattern, name) for pattern in self.keep_float32)
+            return x if kept else x.astype(dtype)
+
+        return with_parameters(self.template, {n: held(n, x) for n, x in {**trained, **rest}.items()})

@@ -1,0 +1,91 @@
+"""Everything that a training run carries from one step to the next, as one pytree of sharded arrays."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mammoth_jax.core.parameters import named_parameters
+from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
+from mammoth_jax.core.types import Array, Int
+from mammoth_jax.training.player import Player
+
+Named = dict[str, Array]
+"""Arrays by dotted parameter name."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Attributes:
+
+    step: finished steps.
+    params: float32 master weights that are trained, by player and name.
+    optimizer: each player's optimiser state; moments lie as their parameters do.
+    ema: moving averages of the weights, for the players that keep one.
+    carried: what objectives keep from step to step (moving averages, code usage).
+    """
+
+    step: Int[Array, ""]
+    params: dict[str, Named]
+    optimizer: dict[str, optax.OptState]
+    ema: dict[str, Named]
+    carried: Any
+
+
+def create_state(
+    players: Mapping[str, Player], modules: Mapping[str, nnx.Module], carried: Any, mesh: Mesh
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      players: who is trained.
+      modules: their weights, on the mesh.
+      carried: what the objectives start with; replicated.
+      mesh: devices.
+    """
+    params, optimizer, ema = {}, {}, {}
+    for name, player in players.items():
+        own = player.trained(modules[name])
+        params[name] = {key: jnp.asarray(x, jnp.float32) for key, x in own.items()}
+        layout = optimizer_shardings(player, params[name], mesh)
+        optimizer[name] = jax.jit(player.optimizer.init, out_shardings=layout)(params[name])
+        if player.ema_decay is not None:
+            ema[name] = {key: jnp.copy(x) for key, x in params[name].items()}
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    state = TrainState(jnp.int32(0), params, optimizer, ema, carried)
+    return dataclasses.replace(
+        state,
+        step=jax.device_put(state.step, everywhere),
+        carried=jax.device_put(carried, everywhere),
+    )
+
+
+def parameter_shardings(
+    module: nnx.Module, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES
+) -> dict[str, NamedSharding]:
+    """Where each parameter of a module lies on the mesh, by name."""
+    return {
+        name: named_sharding(mesh, p.axes, tuple(p.shape), rules)
+        for name, p in named_parameters(module).items()
+    }
+
+
+def optimizer_shardings(player: Player, params: Named, mesh: Mesh) -> Any:
+    """The optimiser state's shardings: moments beside their parameters, counters everywhere."""
+    shapes = jax.eval_shape(player.optimizer.init, params)
+    placed = parameter_shardings(player.template, mesh)
+    own = {name: placed[name] for name in params}
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return optax.tree.map_params(
+        player.optimizer,
+        lambda _, sharding: sharding,
+        shapes,
+        own,
+        transform_non_params=lambda _: everywhere,
+    )
