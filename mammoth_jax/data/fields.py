@@ -10,35 +10,32 @@ from mammoth_jax.data.record import UnreadableRecord
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field:
-    """``name`` in the record is ``column`` in the data: a file extension or a table's column.
+    """``name`` in the record is ``column`` in the data: the extension of a file or tar member, or a table's column.
 
-    ``json.size.width`` looks into the JSON of the extension or column ``json``.
+    ``key`` looks into a column of JSON: ``size.width``.
     """
 
     name: str
     column: str
-
-    @property
-    def container(self) -> str:
-        """The extension or column itself."""
-        return self.column.partition(".")[0]
+    key: str = ""
 
     def pick(self, value: Any) -> Any:
-        """The field's value out of what the container holds: text or JSON text, as bytes or not.
+        """The field's value out of what the column holds: text, as bytes or not; JSON if there is a ``key``.
 
         Raises:
           UnreadableRecord: there is no such key, or no JSON.
         """
         if isinstance(value, bytes):
             value = value.decode("utf-8", errors="replace")
-        path = self.column.split(".")[1:]
-        if path and isinstance(value, str):
+        if self.key and isinstance(value, str):
             try:
                 value = json.loads(value)
             except ValueError as error:
-                raise UnreadableRecord(f"field {self.name}: {self.container} is not JSON: {error}") from error
-        for key in path:
+                raise UnreadableRecord(f"field {self.name}: {self.column} is not JSON: {error}") from error
+        for key in filter(None, self.key.split(".")):
             if not isinstance(value, Mapping) or key not in value:
-                raise UnreadableRecord(f"field {self.name}: no {key!r} of {self.column} in {str(value)[:80]}")
+                raise UnreadableRecord(
+                    f"field {self.name}: no {self.key!r} in {self.column}: {str(value)[:80]}"
+                )
             value = value[key]
         return value

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.fields import Field
-from mammoth_jax.data.record import Picture, Record
+from mammoth_jax.data.record import Picture, Record, UnreadableRecord
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder:
-    """All pictures below ``path``; ``fields`` map extensions of files beside them (``txt``, ``json.caption``)."""
+    """All pictures below ``path``; ``fields`` map extensions of files beside them (``txt``)."""
 
     path: str
     weight: float = 1.0
@@ -54,9 +54,9 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         key = self._keys[index]
         path = self._folder / key
-        fields = {
-            f.name: f.pick(path.with_suffix("." + f.container).read_bytes())
-            for f in self._fields
-            if path.with_suffix("." + f.container).is_file()
-        }
+        beside = {f: path.with_suffix("." + f.column) for f in self._fields}
+        try:
+            fields = {f.name: f.pick(file.read_bytes()) for f, file in beside.items() if file.is_file()}
+        except (OSError, UnreadableRecord) as error:
+            raise UnreadableRecord(f"{path}: {error}") from error
         return Record(key, self.name, (Picture(str(path), path.read_bytes),), fields)

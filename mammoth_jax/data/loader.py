@@ -231,7 +231,7 @@ def bucket_weights(
         return (1.0,)
     if shape.weights:
         return shape.weights
-    found = [0] * len(shape.ratios)
+    found = [0] * len(shape.shapes())
     problem = ""
     for n in range(shape.measure):
         draw = order[n]

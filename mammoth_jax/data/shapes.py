@@ -35,7 +35,7 @@ class FixedShape:
 class AspectBuckets:
     """Shapes of about ``pixels`` pixels, one for each of ``ratios`` (width : height), sides divisible by ``stride``.
 
-    A picture goes to the bucket of the nearest ratio, is scaled until it covers that shape and cropped to it.  Each
+    A picture goes to the shape of the nearest ratio, is scaled until it covers that shape and cropped to it.  Each
     batch is of one shape; ``weights`` say how often each is served, and if none are given, the sizes of the first
     ``measure`` pictures do.
     """
@@ -54,28 +54,22 @@ class AspectBuckets:
             raise InputError(
                 f"ratios of buckets must be positive numbers (width / height), got {self.ratios}"
             )
-        if self.weights and len(self.weights) != len(self.ratios):
+        if self.weights and len(self.weights) != len(self.shapes()):
             raise InputError(
-                f"{len(self.weights)} weights for {len(self.ratios)} ratios of buckets; give one each"
+                f"{len(self.weights)} weights for the {len(self.shapes())} shapes (height, width) {self.shapes()}; "
+                "give one each"
             )
         if self.weights and (min(self.weights) < 0 or max(self.weights) <= 0):
             raise InputError(f"weights of buckets must not be negative nor all 0, got {self.weights}")
-        if len(set(self.shapes())) < len(self.ratios):
-            raise InputError(
-                f"at {self.pixels} pixels and stride {self.stride} some ratios give the same shape: {self.shapes()}; "
-                "leave some out"
-            )
 
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) of every bucket: sides of the exact area, rounded down to the stride."""
+        """(height, width) of every bucket: sides of the exact area, rounded down to the stride; each shape once."""
 
         def side(exact: float) -> int:
             return max(int(exact + 1e-6) // self.stride, 1) * self.stride
 
-        return tuple(
-            (side(math.sqrt(self.pixels / ratio)), side(math.sqrt(self.pixels * ratio)))
-            for ratio in self.ratios
-        )
+        each = ((side(math.sqrt(self.pixels / r)), side(math.sqrt(self.pixels * r))) for r in self.ratios)
+        return tuple(dict.fromkeys(each))
 
 
 def _check(max_upscale: float, *sizes: int) -> None:

@@ -9,6 +9,7 @@ from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.mixing import Branch, Leaf
 from mammoth_jax.data.record import ShardedSource, Source
 from mammoth_jax.data.synthetic.source import SyntheticScenes
+from mammoth_jax.data.tars import Tars
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Mixture:
     weight: float = 1.0
 
 
-SourceConfig = Folder | Synthetic | Mixture
+SourceConfig = Folder | Tars | Synthetic | Mixture
 
 
 def open_sources(configs: Sequence[SourceConfig]) -> tuple[list[Source], list[str], Leaf | Branch]:
