@@ -73,11 +73,9 @@ def _draw_goal(draws: Draws, height: int, width: int) -> Combination:
     kind = draws.below(4)
     if kind == 3:
         return Word(draw_word(draws, "heldout", _longest_text(width, _scale(height, width))))
+    room = _most_items(height, width)
     goals = _GOALS[(ShapeColour, ShapeCount, ShapeRelation)[kind]]
-    if kind == 1:
-        room = _most_items(height, width)
-        goals = tuple(goal for goal in goals if goal.count <= room)
-    return draws.choice(goals)
+    return draws.choice([goal for goal in goals if not isinstance(goal, ShapeCount) or goal.count <= room])
 
 
 def _scale(height: int, width: int) -> float:
