@@ -1,17 +1,20 @@
-"""The quantiser's losses: recorded values and gradients, coefficients, and the extremes of the entropy loss."""
+"""The quantiser's losses: recorded values and gradients, coefficients, extremes of the entropy, gradients."""
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mammoth_jax.core.mesh import single_device_mesh
-from mammoth_jax.core.parameters import initialize
+from mammoth_jax.core.parameters import cast, initialize
 from mammoth_jax.evals.vectors.mammothtok import RUNNERS
 from mammoth_jax.evals.vectors.verify import check_case, read_set
 from mammoth_jax.models.mammothtok import MammothTokConfig, Quantizer
-from mammoth_jax.objectives.vqgan import entropy_loss, quantizer_losses
+from mammoth_jax.objectives.vqgan import commitment_loss, entropy_loss, quantizer_losses, vq_loss
+from tests.objectives.finite_differences import assert_gradient
+from tests.objectives.tokenizer_parts import pictures
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "tokenizer"
 
@@ -41,3 +44,14 @@ def test_entropy_loss_is_lowest_for_sharp_choices_that_use_all_codes():
     collapsed = entropy_loss(jnp.tile(1 - jnp.eye(8)[:1], (8, 1))).mean
     np.testing.assert_allclose(sharp, -np.log(8), atol=1e-3)
     np.testing.assert_allclose([uniform, collapsed], 0, atol=1e-3)
+
+
+def test_gradients_are_those_of_the_values():
+    """Of the commitment by the encoder, of the other two by what they move; choices do not change on the way."""
+    with jax.enable_x64(True):
+        config = MammothTokConfig(codebook_size=8, code_dim=4)
+        quantizer = cast(initialize(lambda: Quantizer(config), 0, single_device_mesh()), jnp.float64)
+        z = pictures(2, 3, 3, 4, dtype=np.float64)
+        assert_gradient(lambda z: commitment_loss(quantizer(z)).mean, z)
+        assert_gradient(lambda q: vq_loss(q(z)).mean, quantizer)
+        assert_gradient(lambda both: entropy_loss(both[0](both[1]).distances).mean, (quantizer, z))

@@ -21,15 +21,17 @@ from mammoth_jax.models.vae import VAE, VAEConfig
 from mammoth_jax.objectives.tokenizer import Networks
 
 MAMMOTHTOK = MammothTokConfig(
-    encoder=EncoderConfig(patch_size=4, width=8, mlp_width=8, num_layers=1, num_heads=2),
+    encoder=EncoderConfig(patch_size=2, width=8, mlp_width=8, num_layers=1, num_heads=2),
     codebook_size=16,
     code_dim=4,
     entropy_ratio=0.1,
     z_channels=4,
     vit=ViTDecoderConfig(width=8, num_layers=1, num_heads=2, distill_depth=1, semantic_width=6, mlp_ratio=1),
-    cnn=CNNDecoderConfig(channels=4, multipliers=(1, 1, 1), num_res_blocks=1, norm_groups=2, upsampling=4),
+    cnn=CNNDecoderConfig(channels=4, multipliers=(1, 1), num_res_blocks=1, norm_groups=2, upsampling=2),
 )
-TINY_VAE = VAEConfig(latent_channels=2, block_out_channels=(4, 4), layers_per_block=1, norm_groups=2)
+TINY_VAE = VAEConfig(
+    latent_channels=2, block_out_channels=(4, 4), layers_per_block=1, norm_groups=2, mid_attention=False
+)
 TINY_DISCRIMINATOR = DiscriminatorConfig(channels=4, num_downsamplings=1, max_multiplier=1, norm_groups=2)
 
 
@@ -47,10 +49,10 @@ class Distance(nnx.Module):
 
 
 class Teacher(nnx.Module):
-    """In place of a semantic encoder: features of 8x8 patches."""
+    """In place of a semantic encoder: features of 4x4 patches."""
 
     def __init__(self):
-        self.conv = Conv2d(3, 6, 8, stride=8, padding=((0, 0), (0, 0)))
+        self.conv = Conv2d(3, 6, 4, stride=4, padding=((0, 0), (0, 0)))
 
     def __call__(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b tr tc e"]:
         return self.conv(picture)
