@@ -60,6 +60,10 @@ class Measurement:
         """The least time that the device needs for the counted work, over the time that it took."""
         return self.roofline.seconds(self.work.cost) / self.timing.median
 
+    def with_facts(self, **more: Any) -> "Measurement":
+        """The same with further facts."""
+        return dataclasses.replace(self, facts={**self.facts, **more})
+
     def to_json(self) -> dict[str, Any]:
         """A flat object."""
         seconds, work = self.timing.median, self.work

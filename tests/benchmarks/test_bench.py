@@ -10,6 +10,7 @@ from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.measurement import BenchSettings, Meter, Work
 from mammoth_jax.benchmarks.roofline import Roofline, measure_roofline
 from mammoth_jax.benchmarks.suites import BENCHES
+from mammoth_jax.benchmarks.suites.cache_attention import slots
 from mammoth_jax.benchmarks.suites.decode import visual_tokens
 from mammoth_jax.benchmarks.suites.dit import TEXT_TOKENS, diffusion
 from mammoth_jax.benchmarks.suites.generate import STAGES
@@ -78,6 +79,29 @@ def test_int8_loops_run_and_read_fewer_bytes(loaded):
     assert (int8.facts["decode_weights"], int8.facts["cache"]) == ("int8", "int8")
     assert "decode_weights" not in own.facts and "cache" not in own.facts
     assert int8.work.cost.bytes < 0.5 * own.work.cost.bytes  # of float32
+
+
+def test_attention_over_a_cache_counts_the_slots_in_use_of_each_row(loaded):
+    cases = run("attention", loaded)
+    own, int8 = cases["over a cache"], cases["over an int8 cache"]
+    held = TEXT_TOKENS + 2 * 5 + 1
+    used = own.facts["used"]
+    assert used[0] == held and len(used) == 4 and len(set(used)) == 4 and min(used) > held / 2
+    assert own.facts["slots"] > held and own.work.items == 4
+    decoder = loaded.config.backbone.decoder
+    k, e, h = decoder.num_kv_heads, decoder.head_dim, decoder.num_heads
+    new = 2 * 4 * (h + k) * e * 4
+    assert own.work.cost.bytes == decoder.num_layers * (2 * sum(used) * k * e * 4 + new)
+    assert int8.work.cost.bytes == decoder.num_layers * (2 * sum(used) * k * (e + 4) + new)
+    assert own.work.cost.flops == decoder.num_layers * 4 * (sum(used) + 4) * h * e
+    assert own.facts["copy_fraction"] == pytest.approx(own.work.cost.bytes / 100 / own.timing.median)
+
+
+def test_rows_of_a_cache_start_and_end_in_different_slots():
+    start, length = slots(4, 160)
+    assert start.tolist() == [0, 10, 20, 30] and length.tolist() == [160, 150, 140, 130]
+    start, length = slots(64, 100)  # more rows than a quarter of the tokens: all alike
+    assert set((length - start).tolist()) == {100}
 
 
 def test_diffusion_counts_guided_steps_twice(loaded):

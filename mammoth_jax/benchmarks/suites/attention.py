@@ -1,4 +1,4 @@
-"""``attention``: the attentions of a picture over whole sequences, at its lengths and the model's heads."""
+"""``attention``: the attentions of a picture at its lengths and the model's heads."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
+from mammoth_jax.benchmarks.suites.cache_attention import over_cache
 from mammoth_jax.benchmarks.suites.dit import TEXT_TOKENS
 from mammoth_jax.benchmarks.suites.task import size_facts, task_size
 from mammoth_jax.ops.attention import attention
@@ -47,11 +48,16 @@ class Attention:
     """Without weights: only the functions of ``ops/attention``."""
 
     name: str = "attention"
-    summary: str = "causal (decoder) and full (diffusion, forward and with gradients)"
+    summary: str = (
+        "causal (decoder), over a cache (its steps) and full (diffusion, forward and with gradients)"
+    )
     parts: frozenset[str] = frozenset()
 
     def measure(self, loaded: LoadedModel, settings: BenchSettings, meter: Meter) -> Iterator[Measurement]:
-        """Three cases; ``tokens`` are the queries."""
+        """Five cases; ``tokens`` are the queries.
+
+        What ``settings`` say about the implementation is not for the cache, which has a choice of its own.
+        """
         config, size, dtype = loaded.config, task_size(loaded, settings), jnp.dtype(meter.roofline.dtype)
         batch, itemsize = settings.batch, dtype.itemsize
         facts = {"implementation": settings.implementation or "table", **size_facts(loaded, settings)}
@@ -65,6 +71,9 @@ class Attention:
             lambda q, k, v: attention(q, k, v, causal=True, implementation=settings.implementation)
         )
         yield meter.measure("causal", lambda: call(*arrays), work, **facts, length=visual)
+
+        held = TEXT_TOKENS + visual  # by the first of each guided pair
+        yield from over_cache(decoder, 2 * batch, held, meter, **size_facts(loaded, settings))
 
         joint = size.patches[0] * size.patches[1] + TEXT_TOKENS + config.refiner.num_queries
         full = Heads(2 * batch, joint, dit.num_heads, dit.num_kv_heads, dit.hidden_size // dit.num_heads)

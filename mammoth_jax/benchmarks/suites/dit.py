@@ -79,7 +79,7 @@ class Dit:
             with jax.set_mesh(loaded.mesh):
                 reused = int(paint().reused_evaluations)
             more |= {"step_cache": options.step_cache, "reused_evaluations": reused}
-        yield dataclasses.replace(measured, facts={**measured.facts, **more})
+        yield measured.with_facts(**more)
 
 
 def diffusion(
