@@ -61,6 +61,10 @@ def _windows(maps: Float[Array, "k b rows cols c"]) -> Float[Array, "k b rows2 c
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * _SIGMA**2))
     weights = (weights / weights.sum()).astype(np.float32)
-    rows, cols = (side - _WINDOW + 1 for side in maps.shape[2:4])
-    maps = sum(w * maps[:, :, i : i + rows] for i, w in enumerate(weights))
-    return sum(w * maps[:, :, :, i : i + cols] for i, w in enumerate(weights))
+    for axis in (3, 2):
+        inside = maps.shape[axis] - _WINDOW + 1
+        total = jnp.zeros((), maps.dtype)
+        for i, weight in enumerate(weights):
+            total = total + weight * jax.lax.slice_in_dim(maps, i, i + inside, axis=axis)
+        maps = total
+    return maps
