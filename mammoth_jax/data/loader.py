@@ -43,7 +43,7 @@ class DataConfig:
 
 class Loader:
     """An endless iterator of host-local batches: ``picture`` (uint8 ``[b, height, width, 3]``) and ``number``
-    (int64 ``[b]``, the records' numbers in the global order, which name them whatever the hosts).
+    (uint32 ``[b]``, the records' numbers in the global order, which name them whatever the hosts).
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Loader:
             self._position.use(sample.number)
             self._tally.add(sample.source, "delivered")
         self._batches += 1
-        numbers = np.array([s.number for s in samples], np.int64)
+        numbers = np.array([s.number for s in samples], np.uint32)
         return {"number": numbers} | {k: np.stack([s.arrays[k] for s in samples]) for k in samples[0].arrays}
 
     def _read(self) -> None:
@@ -150,7 +150,7 @@ class Loader:
     def state(self) -> dict[str, Any]:
         """The position after the batch that was returned last, as plain data.
 
-        What one host of several has used; :func:`merge_states` makes one of all of them.
+        Of several hosts each has its own; :meth:`restore` wants them all.
         """
         return {
             "order": self._fingerprint,
@@ -160,39 +160,34 @@ class Loader:
             "counts": self._tally.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a state: of the one host, of this same host, or merged of all hosts.
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        """Goes on from the states of all hosts that saved them, however many they were.
 
         Raises:
-          InputError: it is of other data, or of one host of several.
+          InputError: they are of other data, or not of all hosts.
         """
+        state = merge_states(states)
         if state["order"] != self._fingerprint:
             raise InputError(
                 "the checkpoint's data position is of other sources, weights, lengths, shapes or another seed; "
                 f"restore them or start anew (checkpoint {state['order']}, now {self._fingerprint})"
             )
-        position = state["position"]
-        host = HostShare(**position["host"])
-        if host.count > 1 and host != self._share:
-            raise InputError(
-                f"the data position is of host {host.index} of {host.count}, this is host {self._share.index} of "
-                f"{self._share.count}; merge the positions of all hosts"
-            )
         self.close()
         self._batches = state["batches"]
-        counts = state["counts"]
-        if host.count == 1 and self._share.index > 0:  # merged counts go on at the first host
-            counts = [[0] * len(row) for row in counts]
-        self._tally.restore(counts)
+        if self._share.index == 0:  # else every host would go on with the sum of all
+            self._tally.restore(state["counts"])
+        else:
+            self._tally.restore([[0] * len(row) for row in state["counts"]])
         self._use_buckets(state["bucket_weights"])
+        position = state["position"]
         self._start(Position(self._share, position["mark"], position["above"]))
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Counts of this host by source, see :meth:`Tally.report`; unreadable files under ``bad_files``."""
+    def report(self) -> dict[str, float]:
+        """Numbers of this host by source, see :meth:`Tally.report`, and the ``bad_files`` of sources that have any."""
         out = self._tally.report()
         for name, source in zip(self._names, self._sources, strict=True):
-            if isinstance(source, ShardedSource):
-                out[name]["bad_files"] = len(source.problems)
+            if isinstance(source, ShardedSource) and source.problems:
+                out[f"data/{name}/bad_files"] = len(source.problems)
         return out
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.mixing import Branch, Leaf
+from mammoth_jax.data.parquet import Parquet
 from mammoth_jax.data.record import ShardedSource, Source
 from mammoth_jax.data.synthetic.source import SyntheticScenes
 from mammoth_jax.data.tars import Tars
@@ -37,7 +38,7 @@ class Mixture:
     weight: float = 1.0
 
 
-SourceConfig = Folder | Tars | Synthetic | Mixture
+SourceConfig = Folder | Tars | Parquet | Synthetic | Mixture
 
 
 def open_sources(configs: Sequence[SourceConfig]) -> tuple[list[Source], list[str], Leaf | Branch]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.record import ShardedSource, Source
@@ -60,17 +59,14 @@ class Tally:
     def _bad_share(self, source: int) -> float:
         return self._counts[source]["bad"] / sum(self._counts[source].values())
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Counts of every source, its ``share`` of what was delivered and an ``example`` of what was bad."""
-        total = sum(c["delivered"] for c in self._counts)
-        return {
-            name: {
-                **counts,
-                "share": counts["delivered"] / total if total else 0.0,
-                **({"example": self._examples[i]} if i in self._examples else {}),
-            }
-            for i, (name, counts) in enumerate(zip(self._names, self._counts, strict=True))
-        }
+    def report(self) -> dict[str, float]:
+        """``data/SOURCE/delivered``, its ``share`` of all that was delivered, and the other counts that are not 0."""
+        total = max(sum(c["delivered"] for c in self._counts), 1)
+        out: dict[str, float] = {}
+        for name, counts in zip(self._names, self._counts, strict=True):
+            out[f"data/{name}/share"] = counts["delivered"] / total
+            out |= {f"data/{name}/{fate}": n for fate, n in counts.items() if n or fate == "delivered"}
+        return out
 
     def state(self) -> list[list[int]]:
         """Counts as plain data, in the order of the sources."""
