@@ -11,7 +11,9 @@ from mammoth_jax.data.synthetic.vocabulary import BACKGROUND_COLOURS, COLOURS, S
 GRID = 8
 
 
-def scene_labels(scene: Scene, grid: int = GRID) -> dict[str, Int[np.ndarray, "..."] | Bool[np.ndarray, "..."]]:
+def scene_labels(
+    scene: Scene, grid: int = GRID
+) -> dict[str, Int[np.ndarray, "..."] | Bool[np.ndarray, "..."]]:
     """The arrays that describe a scene.
 
     ==================  =================  ====================================================================

@@ -78,13 +78,13 @@ def in_one_piece(item: Item, later: tuple[Item, ...], height: int, width: int) -
     # The mask as one integer, a bit a pixel, with an empty column so that rows do not run into each other.
     stride = columns + 1
     padded = np.zeros((rows, stride), np.uint8)
-    padded[:, :columns] = seen > 127
+    padded[:, :columns] = seen > 32  # the tips of a star are faint
     bits = int.from_bytes(np.packbits(padded.reshape(-1), bitorder="little").tobytes(), "little")
     grown, reached = bits & -bits, 0
     while grown != reached:
         reached = grown
-        grown |= grown << 1 | grown >> 1 | grown << stride | grown >> stride
-        grown &= bits
+        grown |= grown << 1 | grown >> 1
+        grown = (grown | grown << stride | grown >> stride) & bits
     return reached == bits
 
 

@@ -1,8 +1,8 @@
 """What the world is made of: shapes, colours of items and letters, colours of backgrounds.
 
-A colour word names either an item or a background, never both.  The colours of items lie at least 75 apart (Euclidean,
-RGB of 0 to 255) from each other and from every colour that a background shows, so that the nearest colour is the right
-one under mild noise and blur.
+A colour word names either an item or a background, never both.  An item's colour lies at least 85 (Euclidean, RGB of
+0 to 255) from every other named colour and at least 75 from the mixtures that backgrounds show, so that under mild
+noise and blur the nearest colour is the right one.
 """
 
 from typing import Literal, get_args
@@ -27,18 +27,18 @@ RGB: dict[str, tuple[int, int, int]] = {
     "blue": (30, 70, 225),
     "purple": (130, 40, 170),
     "pink": (255, 125, 185),
-    "brown": (125, 70, 25),
+    "brown": (135, 78, 28),
     "black": (10, 10, 10),
     "white": (252, 252, 252),
     "gray": (128, 128, 128),
     "silver": (188, 190, 194),
-    "charcoal": (72, 74, 80),
+    "charcoal": (74, 80, 92),
     "mint": (165, 225, 190),
     "sky": (155, 200, 240),
     "lavender": (200, 178, 232),
     "beige": (228, 208, 168),
     "teal": (20, 130, 138),
-    "navy": (18, 22, 92),
+    "navy": (20, 25, 95),
 }
 
 
