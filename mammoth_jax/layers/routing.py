@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.layers.mlp import SwiGLU
+from mammoth_jax.layers.stack import InStack
 from mammoth_jax.ops.routed_ffn import ExpertKernels, routed_ffn
 
 Expert = int | Int[Array, "..."]
@@ -35,12 +36,21 @@ def route(
 
 
 def route_ffn(
-    experts: Sequence[SwiGLU], x: Float[Array, "b s d"], expert: int | Int[Array, "b s"]
+    experts: Sequence[SwiGLU] | Sequence[InStack[SwiGLU]],
+    x: Float[Array, "b s d"],
+    expert: int | Int[Array, "b s"],
 ) -> Float[Array, "b s d"]:
     """:func:`route` for feed-forward layers without biases: tokens of several experts go through
     :func:`mammoth_jax.ops.routed_ffn.routed_ffn`, which evaluates no expert in vain where that pays.
     """
     if isinstance(expert, int):
-        return experts[expert](x)
-    kernels = [ExpertKernels(e.gate.kernel[...], e.up.kernel[...], e.down.kernel[...]) for e in experts]
-    return routed_ffn(x, kernels, expert)
+        one = experts[expert]
+        return (one.own() if isinstance(one, InStack) else one)(x)
+    return routed_ffn(x, [_kernels(e) for e in experts], expert)
+
+
+def _kernels(expert: SwiGLU | InStack[SwiGLU]) -> ExpertKernels:
+    layer = None
+    if isinstance(expert, InStack):
+        expert, layer = expert.stack, expert.layer
+    return ExpertKernels(expert.gate.kernel[...], expert.up.kernel[...], expert.down.kernel[...], layer)

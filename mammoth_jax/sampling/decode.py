@@ -131,6 +131,7 @@ def prefill(
         deepstack=deepstack,
         taps=plan.taps,
         keep_cache=True,
+        gradients=False,
     )
     assert out.keys is not None and out.values is not None and out.features is not None
     last = jnp.take_along_axis(out.hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
@@ -305,6 +306,8 @@ def reread(decoder: Decoder, sequence: DecodedSequence, taps: Taps) -> DecodedSe
     """
     count = jnp.cumsum(sequence.valid, axis=1) - 1
     positions = jnp.broadcast_to(jnp.where(sequence.valid, count, 1)[None], (3, *count.shape))
-    out = decoder(sequence.ids, positions, segments=sequence.valid.astype(jnp.int32), taps=taps)
+    out = decoder(
+        sequence.ids, positions, segments=sequence.valid.astype(jnp.int32), taps=taps, gradients=False
+    )
     assert out.features is not None
     return dataclasses.replace(sequence, features=out.features)

@@ -17,6 +17,8 @@ from mammoth_jax.models.backbone.cache import KVCache
 from mammoth_jax.models.backbone.config import DecoderConfig, ExpertRange, layer_plan
 from mammoth_jax.models.backbone.decoder import Decoder, Taps
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.ops.routed_ffn import pallas_tpu, use_routed_ffn
+from mammoth_jax.ops.routed_ffn.pallas_tpu import grouped_product
 from tests.tiny_model import random_weights
 
 CONFIG = DecoderConfig(
@@ -116,6 +118,30 @@ def test_packed_rows_equal_separate_rows():
     packed = forward(decoder(), packed_ids, positions, segments=segments).hidden
     assert np.allclose(packed[:, :6], forward(decoder(), IDS, POSITIONS).hidden, atol=1e-5)
     assert np.allclose(packed[:, 6:9], forward(decoder(), other, POSITIONS[..., :3]).hidden, atol=1e-5)
+
+
+def test_passes_without_gradients_give_the_experts_kernels_whole_and_are_the_same(monkeypatch):
+    given = []
+
+    def recorded(tiling, interpret, rows, kernels, counts, layer):
+        given.append([kernel.shape for kernel in kernels])
+        return grouped_product(tiling, interpret, rows, kernels, counts, layer)
+
+    monkeypatch.setattr(pallas_tpu, "grouped_product", recorded)
+    run = jax.jit(lambda d, ids: d(ids, POSITIONS, keep_cache=True, gradients=False))
+    step = jax.jit(lambda d, ids, c: d.step(ids, c)[0])
+    wanted, plain = forward(decoder(), IDS, POSITIONS, keep_cache=True), run(decoder(), IDS)
+    assert np.array_equal(plain.hidden, wanted.hidden) and np.array_equal(plain.keys, wanted.keys)
+    end = jnp.array([5])
+    cache = KVCache(plain.keys, plain.values, jnp.array([0]), end, end)
+    assert np.allclose(step(decoder(), IDS[:, 5], cache), wanted.hidden[:, 5], atol=1e-5)
+    assert not given
+    stacks = [[(2, 16, 24)] * 2, [(2, 16, 24)] * 2, [(2, 24, 16)] * 2]
+    with use_routed_ffn("pallas_tpu"):
+        assert np.allclose(run(decoder(), IDS).hidden, wanted.hidden, atol=1e-5)
+        assert given == stacks
+        assert np.allclose(step(decoder(), IDS[:, 5], cache), wanted.hidden[:, 5], atol=1e-5)
+        assert given == 2 * stacks
 
 
 def test_a_shorter_length_rolls_the_cache_back():

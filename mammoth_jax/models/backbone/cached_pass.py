@@ -28,7 +28,7 @@ def cached_pass(
 ) -> tuple[Float[Array, "b s d"], Float[Array, "b s d"] | None, NewEntries]:
     """All layers over embedded tokens ``h``: (last state, sum of the states with ``shares``, new keys and values).
 
-    The cache itself is only read.
+    The cache itself is only read.  Not to be differentiated.
 
     Args:
       config, segments: the decoder's.
@@ -58,7 +58,7 @@ def cached_pass(
         added = deepstack[own] if deepstack is not None and segment.has_deepstack else None
         items = (jnp.arange(segment.start, segment.stop), added, None if shares is None else shares[1:][own])
         if isinstance(layers, DecoderLayer):
-            layers = layers.for_expert(context.expert)
+            layers = layers.for_expert(context.expert).without_gradients()
         (h, total), entries = scan_layers(body, (h, total), layers, items)
         written.append(entries)
     keys, values = zip(*written, strict=True)

@@ -133,6 +133,7 @@ class Decoder(nnx.Module):
         taps: Taps | None = None,
         keep_cache: bool = False,
         keep_states: bool = False,
+        gradients: bool = True,
     ) -> DecoderOutput:
         """Runs whole (packed or padded) sequences.
 
@@ -144,6 +145,7 @@ class Decoder(nnx.Module):
           deepstack: features to add after the first ``n`` layers, zero where there is no picture.
           taps: which states to average into ``features``.
           keep_cache, keep_states: whether to return keys and values, or all states.
+          gradients: whether the pass may be differentiated; if not, experts' weights are read where they lie.
         """
         config = self.config
         h = self.embed_ids(ids) if embeddings is None else embeddings
@@ -168,6 +170,8 @@ class Decoder(nnx.Module):
             if deepstack is not None and segment.has_deepstack:
                 added = deepstack[segment.start : segment.stop]
             items = (self._layer_shares(shares, segment.start, segment.stop, taps), added)
+            if not gradients and isinstance(layers, DecoderLayer):
+                layers = layers.without_gradients()
             (h, total), ys = scan_layers(body, (h, total), layers, items)
             kept.append(ys)
 

@@ -11,6 +11,7 @@ from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.routing import Expert, route, route_ffn
+from mammoth_jax.layers.stack import InStack
 from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.ops.attention import attention
 from mammoth_jax.ops.rope import rotate_half
@@ -113,6 +114,18 @@ class DecoderLayer(nnx.Module):
         """The second half of the layer."""
         y = route_ffn(list(self.ffn), self.ffn_norm(x), context.expert if len(self.ffn) > 1 else 0)
         return constrain(x + y, "batch", "length", None)
+
+    def without_gradients(self) -> "DecoderLayer":
+        """The stack of layers as passes that are not differentiated read it: feed-forward experts stay in the stack.
+
+        ``ops/routed_ffn`` may then read them there, where a scan over slices hands a custom call copies.  Rounded
+        experts are read as slices.
+        """
+        if len(self.ffn) == 1 or any(not isinstance(e.gate, Linear) for e in self.ffn):
+            return self
+        layers = jax.tree.map(lambda x: x, self)
+        layers.ffn = nnx.List([InStack(e) for e in layers.ffn])
+        return layers
 
     def for_expert(self, expert: Expert) -> "DecoderLayer":
         """The layer, or stack of layers, with a known expert alone; as it is where ``expert`` is an array.

@@ -8,6 +8,7 @@ from mammoth_jax.core.sharding import DEFAULT_RULES
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.ops.routed_ffn.choice import chosen_implementation
 from mammoth_jax.ops.routed_ffn.experts import ExpertKernels
+from mammoth_jax.ops.routed_ffn.per_device import held_as_applied
 
 
 def routed_ffn(
@@ -19,7 +20,8 @@ def routed_ffn(
     """Sum over a token's ``k`` experts of ``weights * expert(x)``; with ``expert [b, s]`` its one expert alone.
 
     Exact: every token goes through its own experts, whatever their counts.  Which tokens go where is an input of the
-    compiled program.  Kernels are cast to the dtype of ``x``; ``weights`` act in float32.
+    compiled program.  Kernels are cast to the dtype of ``x``; ``weights`` act in float32.  Kernels in stacks of layers
+    are for passes without gradients.
 
     Raises:
       ValueError: shapes that do not fit, or several experts a token without weights.
@@ -30,9 +32,11 @@ def routed_ffn(
         raise ValueError(f"{x.shape=}, {expert.shape=} and weights do not name the same tokens")
     if weights is None and expert.shape[2] != 1:
         raise ValueError(f"{expert.shape[2]} experts a token need weights")
-    cast = [jax.tree.map(lambda kernel: kernel.astype(x.dtype), kernels) for kernels in experts]
-    implementation = chosen_implementation(expert.size // _num_token_shards(x.shape))
-    return implementation(x, cast, expert, weights)
+    in_stacks = experts[0].layer is not None and held_as_applied(experts)
+    implementation = chosen_implementation(expert.size // _num_token_shards(x.shape), in_stacks)
+    if not (in_stacks and implementation.reads_stacks):
+        experts = [jax.tree.map(lambda kernel: kernel.astype(x.dtype), kernels.own()) for kernels in experts]
+    return implementation(x, experts, expert, weights)
 
 
 def _num_token_shards(shape: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -12,6 +13,8 @@ from mammoth_jax.ops.routed_ffn.experts import ExpertKernels, swiglu
 @dataclasses.dataclass(frozen=True)
 class Both:
     """Costs ``E`` times one expert; needs no mesh of its own, since the compiler shards plain products."""
+
+    reads_stacks: ClassVar[bool] = False
 
     def __call__(
         self,

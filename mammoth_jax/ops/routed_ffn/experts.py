@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mammoth_jax.core.types import Array, Float
+from mammoth_jax.core.types import Array, Float, Int
 
 
 @jax.tree_util.register_dataclass
@@ -14,11 +14,23 @@ class ExpertKernels:
     """Kernels of one expert, ``y = (silu(x @ gate) * (x @ up)) @ down``.
 
     Experts are separate arrays and never one stack, so that a program for tokens of one expert holds that one alone.
+    With ``layer`` the arrays are stacks ``[l, ...]`` of all layers' kernels, and that layer is meant.
     """
 
-    gate: Float[Array, "d f"]
-    up: Float[Array, "d f"]
-    down: Float[Array, "f d"]
+    gate: Float[Array, "*l d f"]
+    up: Float[Array, "*l d f"]
+    down: Float[Array, "*l f d"]
+    layer: Int[Array, ""] | None = None
+
+    def own(self) -> "ExpertKernels":
+        """The layer's kernels alone."""
+        if self.layer is None:
+            return self
+        gate, up, down = (
+            jax.lax.dynamic_index_in_dim(stack, self.layer, keepdims=False)
+            for stack in (self.gate, self.up, self.down)
+        )
+        return ExpertKernels(gate, up, down)
 
 
 def gated(gate: Float[Array, "*n f"], up: Float[Array, "*n f"]) -> Float[Array, "*n f"]:

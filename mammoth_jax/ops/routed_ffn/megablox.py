@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.megablox.ops import gmm
@@ -22,6 +23,7 @@ class Megablox:
     """
 
     tiling: tuple[int, int, int] = (512, 1024, 1024)
+    reads_stacks: ClassVar[bool] = False
 
     def __call__(
         self,

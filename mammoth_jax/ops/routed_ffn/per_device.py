@@ -32,24 +32,42 @@ def route_per_device(
     if mesh.empty or mesh.size == 1 or mesh.are_all_axes_manual:
         return _combine(hard, x, experts, expert, weights)
     sizes = dict(mesh.shape)
-    tokens, width = (
-        DEFAULT_RULES.spec(axes, shape, sizes, move=False)
-        for axes, shape in ((("batch", "length", None), x.shape), ((None, "mlp"), experts[0].gate.shape))
+    tokens = DEFAULT_RULES.spec(("batch", "length", None), x.shape, sizes, move=False)
+    width, tall = (
+        _slices(kernel, at, sizes) for kernel, at in ((experts[0].gate, -1), (experts[0].down, -2))
     )
-    summed = width[1]
+    summed = width[-1]
+    slices = ExpertKernels(width, width, tall, None if experts[0].layer is None else PartitionSpec())  # type: ignore[arg-type]
 
-    def local(
-        x: Array, kernels: list[tuple[Array, Array, Array]], expert: Array, weights: Array | None
-    ) -> Array:
-        out = _combine(hard, x, [ExpertKernels(*each) for each in kernels], expert, weights)
+    def local(x: Array, experts: Sequence[ExpertKernels], expert: Array, weights: Array | None) -> Array:
+        out = _combine(hard, x, experts, expert, weights)
         return out if summed is None else jax.lax.psum(out, summed)
 
     return jax.shard_map(
         local,
-        in_specs=(tokens, [(width, width, PartitionSpec(summed, None))] * len(experts), tokens, tokens),
+        in_specs=(tokens, [slices] * len(experts), tokens, tokens),
         out_specs=tokens,
         check_vma=False,  # Pallas kernels do not say over which axes their results vary
-    )(x, [(e.gate, e.up, e.down) for e in experts], expert, weights)
+    )(x, list(experts), expert, weights)
+
+
+def held_as_applied(experts: Sequence[ExpertKernels]) -> bool:
+    """Whether each device holds of the experts' stacks what it applies and no less: nothing is gathered then."""
+    sizes = dict(jax.sharding.get_abstract_mesh().shape)
+    held = (
+        (experts[0].gate, -1, ("layers", "embed", "mlp")),
+        (experts[0].down, -2, ("layers", "mlp", "embed")),
+    )
+    return all(
+        DEFAULT_RULES.spec(axes, stack.shape, sizes) == _slices(stack, at, sizes) for stack, at, axes in held
+    )
+
+
+def _slices(kernel: Float[Array, "*l d f"], width: int, sizes: dict[str, int]) -> PartitionSpec:
+    """A device's slice of the expert's width, which is dimension ``width`` of a kernel or of a stack of them."""
+    axes: list[str | None] = [None] * kernel.ndim
+    axes[width] = "mlp"
+    return DEFAULT_RULES.spec(axes, kernel.shape, sizes, move=False)
 
 
 def _combine(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from mammoth_jax.ops.routed_ffn.per_device import route_per_device
 @dataclasses.dataclass(frozen=True)
 class Ragged:
     """Runs on every platform; the experts' kernels are stacked for each call."""
+
+    reads_stacks: ClassVar[bool] = False
 
     def __call__(
         self,

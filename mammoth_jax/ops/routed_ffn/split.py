@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,7 @@ class Split:
     """
 
     capacities: tuple[int, ...]
+    reads_stacks: ClassVar[bool] = False
 
     def check(self, expert: np.ndarray) -> None:
         """Refuses a batch ``expert [b, s]`` (on the host) that does not fit.
