@@ -3,12 +3,13 @@
 Names are relative to ``gen_tokenizer.image_tokenizer.``.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from checkpoint_convert import aimv2
+from checkpoint_convert.aimv2 import count_layers
 from checkpoint_convert.residual import res_stack
-from checkpoint_convert.rules import Kernel, Rule, Same, Shape, conv, linear, norm
+from checkpoint_convert.rules import Kernel, Rule, Same, Shape, conv, linear, norm, prefixed
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.mammothtok.config import (
     CNNDecoderConfig,
@@ -18,7 +19,6 @@ from mammoth_jax.models.mammothtok.config import (
 )
 from mammoth_jax.models.mammothtok.estimators import RotationTrick, StraightThrough
 
-_ENCODER_HEAD_WIDTH = 128
 _DECODER_HEAD_WIDTH = 64
 _SHORTCUT = "nin_shortcut"
 
@@ -33,23 +33,10 @@ def _codebook_rules() -> list[Rule]:
 
 
 def _encoder_rules(config: MammothTokConfig) -> list[Rule]:
-    part, size = "mammothtok_encoder", config.encoder
-    layers = range(size.num_layers)
-    patch = Kernel(source=(size.width, 3, size.patch_size, size.patch_size))
-    point = Kernel(source=(config.code_dim, size.width, 1, 1))
-    block, stack = "encoder.trunk.blocks.{layer}", "encoder.blocks"
+    part = "mammothtok_encoder"
+    point = Kernel(source=(config.code_dim, config.encoder.width, 1, 1))
     return [
-        Rule(part, "encoder.preprocessor.patchifier.proj.weight", "encoder.patches.kernel", patch),
-        Rule(part, "encoder.preprocessor.patchifier.proj.bias", "encoder.patches.bias"),
-        *norm(part, "encoder.preprocessor.patchifier.norm", "encoder.patch_norm"),
-        *norm(part, f"{block}.norm_1", f"{stack}.norm1", layers=layers),
-        *linear(part, f"{block}.attn.qkv", f"{stack}.qkv", layers=layers),
-        *linear(part, f"{block}.attn.proj", f"{stack}.out", layers=layers, num_inputs=2),
-        *norm(part, f"{block}.norm_2", f"{stack}.norm2", layers=layers),
-        *linear(part, f"{block}.mlp.fc1", f"{stack}.mlp.gate", layers=layers),
-        *linear(part, f"{block}.mlp.fc3", f"{stack}.mlp.up", layers=layers),
-        *linear(part, f"{block}.mlp.fc2", f"{stack}.mlp.down", layers=layers),
-        *norm(part, "encoder.trunk.post_trunk_norm", "encoder.final_norm"),
+        *prefixed(aimv2.rules(part, config.encoder), "encoder.", "encoder."),
         Rule(part, "quant_conv.weight", "encoder.to_code.kernel", point),
         Rule(part, "quant_conv.bias", "encoder.to_code.bias"),
     ]
@@ -197,20 +184,14 @@ def config_from_shapes(shapes: Mapping[str, Shape]) -> MammothTokConfig:
 
 
 def _encoder_from_shapes(shapes: Mapping[str, Shape]) -> EncoderConfig:
-    width, _, patch, _ = shapes["encoder.preprocessor.patchifier.proj.weight"]
-    return EncoderConfig(
-        patch_size=patch,
-        width=width,
-        mlp_width=shapes["encoder.trunk.blocks.0.mlp.fc1.weight"][0],
-        num_layers=_count(shapes, r"encoder\.trunk\.blocks\.(\d+)\."),
-        num_heads=max(width // _ENCODER_HEAD_WIDTH, 1),
-    )
+    own = {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}
+    return aimv2.config_from_shapes({name.removeprefix("encoder."): shape for name, shape in own.items()})
 
 
 def _decoder_from_shapes(shapes: Mapping[str, Shape]) -> tuple[int, ViTDecoderConfig, CNNDecoderConfig]:
     default = MammothTokConfig()
     width, z_channels = shapes["s2ddecoder.decoder_embed.weight"]
-    num_layers = _count(shapes, r"s2ddecoder\.transformer\.(\d+)\.")
+    num_layers = count_layers(shapes, r"s2ddecoder\.transformer\.(\d+)\.")
     vit = ViTDecoderConfig(
         width=width,
         num_layers=num_layers,
@@ -219,7 +200,7 @@ def _decoder_from_shapes(shapes: Mapping[str, Shape]) -> tuple[int, ViTDecoderCo
         distill_depth=min(default.vit.distill_depth, num_layers),
         semantic_width=shapes["s2ddecoder.distill_mlp.4.weight"][0],
     )
-    levels = _count(shapes, r"decoder\.conv_blocks\.(\d+)\.")
+    levels = count_layers(shapes, r"decoder\.conv_blocks\.(\d+)\.")
     widths = [shapes[f"decoder.conv_blocks.{i}.res.0.conv1.weight"][0] for i in reversed(range(levels))]
     full = 2 ** (levels - 1)
     released = default.cnn.upsampling * full // 2 ** (len(default.cnn.multipliers) - 1)
@@ -227,13 +208,7 @@ def _decoder_from_shapes(shapes: Mapping[str, Shape]) -> tuple[int, ViTDecoderCo
     cnn = CNNDecoderConfig(
         channels=min(widths),
         multipliers=tuple(w // min(widths) for w in widths),
-        num_res_blocks=_count(shapes, r"decoder\.conv_blocks\.0\.res\.(\d+)\.") - 1,
+        num_res_blocks=count_layers(shapes, r"decoder\.conv_blocks\.0\.res\.(\d+)\.") - 1,
         upsampling=patch if full // 2 < patch <= full else full,
     )
     return z_channels, vit, cnn
-
-
-def _count(shapes: Mapping[str, Shape], pattern: str) -> int:
-    """One more than the largest index at the group of ``pattern``."""
-    match: Callable[[str], re.Match[str] | None] = re.compile(pattern).match
-    return 1 + max((int(m.group(1)) for m in map(match, shapes) if m), default=-1)

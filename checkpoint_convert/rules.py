@@ -186,15 +186,19 @@ def present_parts(entries: Sequence[Entry], sources: Iterable[str]) -> set[str]:
 
 
 def check(
-    entries: Sequence[Entry], sources: Mapping[str, Shape], targets: Mapping[str, Shape], where: str
+    entries: Sequence[Entry],
+    sources: Mapping[str, Shape],
+    targets: Mapping[str, Shape],
+    where: str,
+    problems: Sequence[str] = (),
 ) -> None:
     """Verifies that the entries pair every source tensor with exactly one place in the targets, shapes
-    included.
+    included.  ``problems`` are what the reader of the source has found already.
 
     Raises:
       InputError: one error that lists every unmapped, missing, doubled and misshapen tensor.
     """
-    _raise(where, _problems(entries, sources, targets))
+    _raise(where, [*problems, *_problems(entries, sources, targets)])
 
 
 def check_parts(

@@ -89,6 +89,18 @@ def load_onto(
       InputError: one error that lists every unmapped, missing, doubled and misshapen tensor.
     """
     groups, parameters = fit(module, rules, source)
+    return with_parameters(module, read_onto(groups, parameters, source, mesh, dtype, sharding))
+
+
+def read_onto(
+    groups: Mapping[str, Sequence[Entry]],
+    parameters: Mapping[str, nnx.Param],
+    source: TensorSource,
+    mesh: Mesh,
+    dtype: Any = None,
+    sharding: ShardingRules = DEFAULT_RULES,
+) -> dict[str, jax.Array]:
+    """The arrays of the given groups, which fit, each in its target sharding on the mesh."""
     values: dict[str, jax.Array] = {}
     for name, group in reported(groups.items(), len(groups), "loading"):
         param = parameters[name]
@@ -96,4 +108,4 @@ def load_onto(
         stack = read_stack(source, group, tuple(param.shape), kept)
         values[name] = put(stack, named_sharding(mesh, param.axes, param.shape, sharding))
         del stack
-    return with_parameters(module, values)
+    return values

@@ -67,16 +67,54 @@ class EncoderBlock(nnx.Module):
         return constrain(x, "batch", "length", None)
 
 
-class TokenEncoder(nnx.Module):
-    """A picture whose sides divide by the patch, as one vector of code width a patch."""
+class AIMv2(nnx.Module):
+    """The transformer over a picture's patches."""
 
-    def __init__(self, config: EncoderConfig, code_dim: int):
+    def __init__(self, config: EncoderConfig):
         self.patch_size = config.patch_size
         patch = 3 * config.patch_size**2
         self.patches = Linear(patch, config.width, axes=(None, "embed"), bias=True, init=XavierUniform())
         self.patch_norm = RMSNorm(config.width, eps=_EPS)
         self.blocks = stack_layers(lambda: EncoderBlock(config), config.num_layers)
         self.final_norm = RMSNorm(config.width, eps=_EPS)
+
+    def grid(self, picture: Float[Array, "b rows cols 3"]) -> tuple[int, int]:
+        """Rows and columns of the token grid.
+
+        Raises:
+          InputError: a side is not a positive multiple of the patch size.
+        """
+        rows, cols, p = picture.shape[1], picture.shape[2], self.patch_size
+        if rows < p or cols < p or rows % p or cols % p:
+            raise InputError(
+                f"picture of {cols}x{rows} pixels: both sides must be multiples of {p}; resize it first"
+            )
+        return rows // p, cols // p
+
+    def features(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b n d"]:
+        """Normalised features of the patches in raster order."""
+        x = self.embed(picture)
+        return self.transform(x + sincos_positions(*self.grid(picture), x.shape[-1]).astype(x.dtype))
+
+    def embed(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b n d"]:
+        """Normalised patch embeddings, without positions."""
+        gr, gc = self.grid(picture)
+        x = cut(picture, gr, gc)
+        return self.patch_norm(self.patches(x))
+
+    def transform(
+        self, x: Float[Array, "b n d"], segments: Int[Array, "b n"] | None = None
+    ) -> Float[Array, "b n d"]:
+        """Normalised features from embeddings with positions; patches see those of their segment."""
+        x, _ = scan_layers(lambda h, block, _: (block(h, segments), None), x, self.blocks)
+        return self.final_norm(x)
+
+
+class TokenEncoder(AIMv2):
+    """A picture whose sides divide by the patch, as one vector of code width a patch."""
+
+    def __init__(self, config: EncoderConfig, code_dim: int):
+        super().__init__(config)
         self.to_code = Linear(config.width, code_dim, axes=("embed", None), bias=True)
 
     def __call__(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b gr gc c"]:
@@ -89,15 +127,6 @@ class TokenEncoder(nnx.Module):
         features = self.features(picture)
         return self.to_code(features).reshape(features.shape[0], gr, gc, -1)
 
-    def grid(self, picture: Float[Array, "b rows cols 3"]) -> tuple[int, int]:
-        """Rows and columns of the token grid."""
-        rows, cols, p = picture.shape[1], picture.shape[2], self.patch_size
-        if rows < p or cols < p or rows % p or cols % p:
-            raise InputError(
-                f"picture of {cols}x{rows} pixels: both sides must be multiples of {p}; resize it first"
-            )
-        return rows // p, cols // p
-
     def read(self, sequence: PatchSequence) -> Float[Array, "b n c"]:
         """The same for sequences of patches: a vector each, that of a picture's patch as if the picture were alone.
 
@@ -105,25 +134,7 @@ class TokenEncoder(nnx.Module):
         """
         x = self.patch_norm(self.patches(sequence.patches))
         x = x + sincos_at(sequence.cells, x.shape[-1]).astype(x.dtype)
-        return self.to_code(self._transform(x, sequence.segments))
-
-    def features(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b n d"]:
-        """Normalised features of the patches in raster order."""
-        gr, gc = self.grid(picture)
-        x = self.embed(picture)
-        return self._transform(x + sincos_positions(gr, gc, x.shape[-1]).astype(x.dtype), None)
-
-    def embed(self, picture: Float[Array, "b rows cols 3"]) -> Float[Array, "b n d"]:
-        """Normalised patch embeddings, without positions."""
-        gr, gc = self.grid(picture)
-        x = cut(picture, gr, gc)
-        return self.patch_norm(self.patches(x))
-
-    def _transform(
-        self, x: Float[Array, "b n d"], segments: Int[Array, "b n"] | None
-    ) -> Float[Array, "b n d"]:
-        x, _ = scan_layers(lambda h, block, _: (block(h, segments), None), x, self.blocks)
-        return self.final_norm(x)
+        return self.to_code(self.transform(x, sequence.segments))
 
 
 def cut(picture: Float[AnyArray, "b rows cols 3"], rows: int, cols: int) -> Float[AnyArray, "b n p"]:
