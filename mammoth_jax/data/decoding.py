@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import grain
@@ -150,8 +150,8 @@ def _uniform(name: str) -> tuple[float, float]:
 
 def read_ahead(
     elements: Elements, workers: Threads | Processes, batch_size: int
-) -> Iterator[Sample | LeftOut]:
-    """The elements in their order, prepared by workers; the iterator has a ``close()``."""
+) -> grain.DatasetIterator[Sample | LeftOut]:
+    """The elements in their order, prepared by workers that ``close()`` ends."""
     data = grain.MapDataset.source(elements)
     depth = workers.ahead * batch_size
     if isinstance(workers, Threads):

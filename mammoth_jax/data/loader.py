@@ -9,6 +9,7 @@ nothing else: not on the workers, nor on how far they have read.
 import collections
 import dataclasses
 import json
+import weakref
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +45,8 @@ class DataConfig:
 class Loader:
     """An endless iterator of host-local batches: ``picture`` (uint8 ``[b, height, width, 3]``) and ``number``
     (uint32 ``[b]``, the records' numbers in the global order, which name them whatever the hosts).
+
+    ``close()`` ends the workers; so does the end of the program.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Loader:
             frozenset(position.above),
         )
         self._elements = read_ahead(elements, self._config.workers, self._batch_size)
+        self.close = weakref.finalize(self, self._elements.close)
 
     def __iter__(self) -> "Loader":
         return self
@@ -123,7 +127,7 @@ class Loader:
         samples = [queue.popleft() for _ in range(self._batch_size)]
         for sample in samples:
             self._position.use(sample.number)
-            self._tally.add(sample.source, "delivered")
+            self._tally.deliver(sample.source)
         self._batches += 1
         numbers = np.array([s.number for s in samples], np.uint32)
         return {"number": numbers} | {k: np.stack([s.arrays[k] for s in samples]) for k in samples[0].arrays}
@@ -132,15 +136,18 @@ class Loader:
         """Takes the next element from the workers and puts it where it belongs."""
         element = next(self._elements)
         if isinstance(element, LeftOut):
+            if element.fate == "used":  # the position knows it
+                return
             if element.fate == "bad":
                 self._tally.add_bad(element.source, element.message)
-            elif element.fate != "used":
+            else:
                 self._tally.add(element.source, element.fate)
             self._position.use(element.number)
         elif len(self._queues[element.bucket]) >= self._config.queue * self._batch_size:
             self._tally.add(element.source, "surplus")
             self._position.use(element.number)
         else:
+            self._tally.wait(element.source)
             self._queues[element.bucket].append(element)
 
     def draw(self, number: int) -> Draw:
@@ -189,12 +196,6 @@ class Loader:
             if isinstance(source, ShardedSource) and source.problems:
                 out[f"data/{name}/bad_files"] = len(source.problems)
         return out
-
-    def close(self) -> None:
-        """Ends the workers."""
-        close = getattr(self._elements, "close", None)
-        if close is not None:
-            close()
 
 
 def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -35,6 +35,17 @@ class Tally:
         self._counts: list[dict[str, int]] = [dict.fromkeys(FATES, 0) for _ in names]
         self._examples: dict[int, str] = {}
 
+        self._waiting = [0] * len(names)
+
+    def wait(self, source: int) -> None:
+        """One more record that waits for its batch."""
+        self._waiting[source] += 1
+
+    def deliver(self, source: int) -> None:
+        """A record that waited is delivered."""
+        self._waiting[source] -= 1
+        self.add(source, "delivered")
+
     def add(self, source: int, fate: str) -> None:
         """One more record of a source."""
         self._counts[source][fate] += 1
@@ -47,17 +58,19 @@ class Tally:
         """
         self.add(source, "bad")
         self._examples.setdefault(source, message)
-        counts = self._counts[source]
-        if counts["bad"] > self._limit.share * max(sum(counts.values()), self._limit.after):
-            worst = max(self._examples, key=self._bad_share)
-            bad, read = self._counts[worst]["bad"], sum(self._counts[worst].values())
+        bad, read = self._bad(source)
+        if bad > self._limit.share * max(read, self._limit.after):
+            worst = max(self._examples, key=lambda s: self._bad(s)[0] / self._bad(s)[1])
+            bad, read = self._bad(worst)
             raise InputError(
                 f"source {self._names[worst]}: {bad} of {read} records are unreadable, more than the share of "
                 f"{self._limit.share} that is skipped; the first: {self._examples[worst]}"
             )
 
-    def _bad_share(self, source: int) -> float:
-        return self._counts[source]["bad"] / sum(self._counts[source].values())
+    def _bad(self, source: int) -> tuple[int, int]:
+        """How many records of a source are bad, of how many that were read."""
+        counts = self._counts[source]
+        return counts["bad"], sum(counts.values()) + self._waiting[source]
 
     def report(self) -> dict[str, float]:
         """``data/SOURCE/delivered``, its ``share`` of all that was delivered, and the other counts that are not 0."""
@@ -69,12 +82,13 @@ class Tally:
         return out
 
     def state(self) -> list[list[int]]:
-        """Counts as plain data, in the order of the sources."""
+        """Counts as plain data, in the order of the sources; records that wait will be read again."""
         return [[counts[fate] for fate in FATES] for counts in self._counts]
 
     def restore(self, state: Sequence[Sequence[int]]) -> None:
         """Takes over counts."""
         self._counts = [dict(zip(FATES, counts, strict=True)) for counts in state]
+        self._waiting = [0] * len(self._names)
         self._examples = {}
 
 
