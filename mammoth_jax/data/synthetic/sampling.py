@@ -193,7 +193,7 @@ class _Composition:
             pair = [_Wish(goal.first, None, True), _Wish(goal.second, None, True)]
             return pair + self._mixed(count - 2)
         if count > 1 and draws.chance(0.3):
-            fitting = [shape for shape in SHAPES if ShapeCount(shape, count) not in HELD_OUT]
+            fitting: list[Shape] = [shape for shape in SHAPES if ShapeCount(shape, count) not in HELD_OUT]
             shape = draws.choice(fitting)
             colour = draws.choice(_COLOURS_LEFT[shape]) if draws.chance(0.6) else None
             return [_Wish(shape, colour, True)] * count
@@ -209,7 +209,7 @@ class _Composition:
 
     def _shapes_for(self, wish: _Wish, centre: tuple[float, float]) -> list[Shape]:
         """Shapes that an item there may have, the wished one first."""
-        facts = [
+        facts: list[tuple[Relation, Shape]] = [
             (relation, other.shape)
             for other in self.items
             for relation in relations_between(centre, other.centre, self.height, self.width)
@@ -237,14 +237,15 @@ class _Composition:
         """A colour for a shape that none of the items it touches has."""
         if wish.colour is not None and shape == wish.shape:
             return None if wish.colour in touched else wish.colour
-        choices = [colour for colour in _COLOURS_LEFT[shape] if colour not in touched]
+        choices: list[Colour] = [colour for colour in _COLOURS_LEFT[shape] if colour not in touched]
         if self.items and self.draws.chance(0.15) and self.items[-1].colour in choices:
             return self.items[-1].colour
         return self.draws.choice(choices)
 
     def _leave_out_counts(self) -> None:
         """Leaves out items until no shape's count is held out; one of a kind never is."""
-        for shape in {item.shape: None for item in self.items}:
+        present: dict[Shape, None] = {item.shape: None for item in self.items}  # a set in order
+        for shape in present:
             while True:
                 mine = [n for n, item in enumerate(self.items) if item.shape == shape]
                 count = ShapeCount(shape, len(mine))
@@ -301,7 +302,7 @@ class _Composition:
         fitting = self._shapes_for(wish, centre)
         if not fitting:
             return False
-        touched = {self.items[n].colour for n in near}
+        touched: set[Colour] = {self.items[n].colour for n in near}
         colour = self._colour_for(wish, fitting[0], touched)
         if colour is None:
             return False

@@ -127,8 +127,8 @@ def is_held_out(combination: Combination) -> bool:
 def combinations(scene: Scene) -> frozenset[Combination]:
     """All combinations that a scene shows."""
     found: set[Combination] = {ShapeColour(item.shape, item.colour) for item in scene.items}
-    shapes = [item.shape for item in scene.items]
-    found.update(ShapeCount(shape, shapes.count(shape)) for shape in set(shapes))
+    shapes: list[Shape] = [item.shape for item in scene.items]
+    found.update(ShapeCount(shape, shapes.count(shape)) for shape in shapes)
     found.update(Word(text.content) for text in scene.texts)
     for a, b in itertools.permutations(scene.items, 2):
         if a.shape != b.shape:

@@ -65,7 +65,7 @@ def test_the_nearest_colour_is_the_right_one_inside_items_and_outside():
         noisy = degraded(picture, random)
         nearest = np.argmin(((noisy[:, :, None] - table) ** 2).sum(-1), axis=-1)
         # Pixels whose neighbourhood of three by three has one colour, and it is an item's.
-        for number, name in enumerate(COLOURS):
+        for name in COLOURS:
             flat = np.all(picture == RGB[name], axis=-1)
             deep = np.zeros_like(flat)
             deep[1:-1, 1:-1] = np.logical_and.reduce(
@@ -76,10 +76,16 @@ def test_the_nearest_colour_is_the_right_one_inside_items_and_outside():
     assert pixels > 10_000 and right / pixels > 0.999
 
 
-def best_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean squared difference at the best of nine shifts."""
-    shifts = itertools.product((-1, 0, 1), repeat=2)
-    return min(float(((np.roll(a, shift, (0, 1)) - b) ** 2).mean()) for shift in shifts)
+class Templates:
+    """Blurred pictures of known things; the name of one is that of the nearest, at the best of nine shifts."""
+
+    def __init__(self, pictures: dict[str, np.ndarray]) -> None:
+        shifts = list(itertools.product((-1, 0, 1), repeat=2))
+        self.names = [name for name in pictures for _ in shifts]
+        self.pictures = np.stack([np.roll(blurred(p), s, (0, 1)) for p in pictures.values() for s in shifts])
+
+    def name_of(self, seen: np.ndarray) -> str:
+        return self.names[int(((self.pictures - seen) ** 2).mean((1, 2)).argmin())]
 
 
 def on_canvas(shape, centre, size, side) -> np.ndarray:
@@ -93,22 +99,22 @@ def on_canvas(shape, centre, size, side) -> np.ndarray:
 def test_a_template_tells_the_shapes_apart(size):
     random = np.random.default_rng(1)
     side = size + 8
-    templates = {shape: on_canvas(shape, (side / 2, side / 2), size, side) for shape in SHAPES}
+    templates = Templates({shape: on_canvas(shape, (side / 2, side / 2), size, side) for shape in SHAPES})
+    contrast = 86 / 255  # of the two nearest colours: noise of 8 is a tenth of it
     for shape in SHAPES:
-        for _ in range(20):
+        for _ in range(50):
             centre = tuple(side / 2 + random.integers(-2, 3, 2) / 4)
-            # Contrast between the nearest two colours is 86: noise of 8 is a tenth of it.
             seen = degraded(
-                on_canvas(shape, centre, size + random.integers(0, 3) / 2, side) * 86 / 255, random
+                on_canvas(shape, centre, size + random.integers(0, 3) / 2, side) * contrast, random
             )
-            found = min(SHAPES, key=lambda name: best_difference(seen * 255 / 86, blurred(templates[name])))
-            assert found == shape
+            assert templates.name_of(seen / contrast) == shape
 
 
 def test_a_template_tells_the_letters_apart_at_the_least_height():
     random = np.random.default_rng(2)
     glyphs = {letter: np.pad(font.glyph(letter, LEAST_LETTER).astype(float), 2) for letter in font.GLYPHS}
+    templates = Templates(glyphs)
+    contrast = 100 / 255  # letters differ from their background by 70 in brightness, and by more in colour
     for letter, image in glyphs.items():
-        for _ in range(10):
-            seen = degraded(image * 100 / 255, random) * 255 / 100
-            assert min(glyphs, key=lambda name: best_difference(seen, blurred(glyphs[name]))) == letter
+        for _ in range(20):
+            assert templates.name_of(degraded(image * contrast, random) / contrast) == letter

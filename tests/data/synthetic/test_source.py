@@ -77,7 +77,7 @@ def test_scenes_have_one_to_six_items_overlaps_and_texts():
 
 
 def test_the_same_pixels_on_every_platform():
-    """Digests of descriptions and pixels, the same with NumPy 2.4 and 2.5 on x86-64.  A change here changes everybody's data."""
+    """Digests, equal with NumPy 2.4 and 2.5 with and without AVX.  A change here changes everybody's data."""
     descriptions, pixels = hashlib.sha256(), hashlib.sha256()
     for split in ("train", "heldout"):
         for size in (64, (48, 80)):
