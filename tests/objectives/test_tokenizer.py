@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
@@ -189,3 +190,33 @@ def test_configurations_read_back_and_refuse_what_means_nothing():
         TokenizerLossConfig(l1=0, l2=0, perceptual=0)
     with pytest.raises(InputError, match="adversarial: null"):
         AdversarialConfig(weight=0)
+
+
+def test_eight_devices_give_the_losses_and_gradients_of_one():
+    batch = {"picture": pictures(8, 8, 8, 3)}
+    model, networks = parts.mammothtok(), parts.networks()
+    config = AdversarialConfig(regularizer=R1())
+
+    @jax.jit
+    def both_halves(model, networks, batch):
+        def loss(model):
+            value, terms, handed = generator_terms(
+                model, networks, batch, KEY, 9, config=ALL_ON, autoencode=CODES
+            )
+            return value, (terms, handed.picture)
+
+        (value, (terms, made)), gradient = jax.value_and_grad(loss, has_aux=True)(model)
+        opposite = Opposite(made, LogitAverages.start())
+        other, more, _ = discriminator_terms(networks.discriminator, opposite, batch, KEY, 9, config=config)
+        return value, other, {**terms, **more}, gradient
+
+    alone = both_halves(model, networks, batch)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        rows = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+        everywhere = jax.device_put((model, networks), NamedSharding(mesh, PartitionSpec()))
+        spread = both_halves(*everywhere, rows)
+    for a, b in zip(*map(jax.tree.leaves, (alone[:3], spread[:3])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (alone[3], spread[3])), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(a).max())
