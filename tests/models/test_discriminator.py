@@ -57,6 +57,14 @@ def test_without_a_norm_a_patch_sees_its_neighbourhood_only():
     assert not any("norm" in name for name in named_parameters(model))
 
 
+def test_each_group_of_channels_is_normalised_by_itself():
+    config = DiscriminatorConfig(channels=4, num_downsamplings=1, max_multiplier=1, norm_groups=2)
+    model = build(config)
+    kernel = model.layers[1].conv.kernel
+    model.layers[1].conv.kernel[...] = kernel[...].at[..., :2].multiply(100.0)
+    np.testing.assert_allclose(model(noise(1, 8, 8, 3)), build(config)(noise(1, 8, 8, 3)), atol=1e-3)
+
+
 def test_the_configuration_reads_back_and_refuses_groups_that_do_not_divide():
     assert decode(DiscriminatorConfig, encode(TINY)) == TINY
     with pytest.raises(InputError, match="norm_groups 3 does not divide 8 channels"):
