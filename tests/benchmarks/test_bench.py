@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from mammoth_jax.benchmarks.costs import Cost
+from mammoth_jax.benchmarks.faster_options import compare
 from mammoth_jax.benchmarks.measurement import BenchSettings, Meter, Work
 from mammoth_jax.benchmarks.roofline import Roofline, measure_roofline
 from mammoth_jax.benchmarks.suites import BENCHES
@@ -150,6 +151,14 @@ def test_weights_drawn_on_the_device_are_random_and_in_their_shards():
     assert abs(numbers.std() * 8 - 1) < 0.1 and numbers[0, 0, 0] != numbers[1, 0, 0]
     assert not np.array_equal(numbers, np.asarray(values["0.gate.kernel"], np.float32))
     assert np.all(np.asarray(values["1.scale"], np.float32) == 1)
+
+
+def test_faster_options_are_set_beside_the_exact_run(loaded):
+    names = ("exact", "--cfg-range 0.2,0.8", "--step-cache 0.4")
+    exact, ranged, cached = compare(loaded, settings(), guidance=2.0, names=names).values()
+    assert (exact["guided"], exact["error"], exact["of_exact"]) == (2, 0, 1) and exact["reused"] == 0
+    assert ranged["guided"] == 1 and ranged["error"] > 0
+    assert cached["guided"] == 2 and (cached["error"] > 0) == (cached["reused"] > 0)
 
 
 def test_an_implementation_can_be_named(loaded):

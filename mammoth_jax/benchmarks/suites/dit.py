@@ -1,7 +1,7 @@
 """``dit``: all steps of the diffusion of a batch, in one launch."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from mammoth_jax.pipelines.geometry import PictureSize
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.options import TextToImageOptions, parse_options
 from mammoth_jax.pipelines.programs import paint_program
+from mammoth_jax.sampling.diffusion import DiffusionResult
 from mammoth_jax.sampling.step_cache import StepCache
 
 TEXT_TOKENS = 64
@@ -33,32 +34,13 @@ class Dit:
     parts: frozenset[str] = frozenset({"dit", "refiner"})
 
     def measure(self, loaded: LoadedModel, settings: BenchSettings, meter: Meter) -> Iterator[Measurement]:
-        """One case, ``steps``; random conditions of the right lengths."""
+        """One case, ``steps``."""
         config, size = loaded.config, task_size(loaded, settings)
         options = parse_options({"num_inference_steps": settings.steps, **settings.options})
         image_tokens = size.tokens[0] * (size.tokens[1] + 1) + 1
         batch, guides = settings.batch, options.guidance_scale > 1
-        positive = random_condition(config, batch, TEXT_TOKENS, image_tokens)
-        negative = random_condition(config, batch, TEXT_TOKENS, 0) if guides else None
-        sizes = np.tile(np.asarray(size.patches, np.int32), (batch, 1))
         guided = guided_steps(settings.steps, options.cfg_range)
-
-        def paint():
-            return paint_program(
-                loaded.model.dit,
-                loaded.model.refiner,
-                positive,
-                negative,
-                np.arange(batch, dtype=np.uint32),
-                sizes,
-                inference_times(settings.steps, sizes * config.dit.patch_size),
-                guided,
-                np.full(batch, options.guidance_scale, np.float32),
-                num_tokens=int(np.prod(size.patches)),
-                solver=SOLVERS[options.solver],
-                guidance="never" if not guides else "always" if guided.all() else "ranged",
-                step_cache=StepCache(options.step_cache) if options.step_cache > 0 else None,
-            )
+        paint = painting(loaded, size, options, batch)
 
         negatives = TEXT_TOKENS if guides else None
         item = itemsize(loaded.model.dit)
@@ -80,6 +62,36 @@ class Dit:
                 reused = int(paint().reused_evaluations)
             more |= {"step_cache": options.step_cache, "reused_evaluations": reused}
         yield measured.with_facts(**more)
+
+
+def painting(
+    loaded: LoadedModel, size: PictureSize, options: TextToImageOptions, batch: int
+) -> Callable[[], DiffusionResult]:
+    """What launches the diffusion of ``batch`` pictures; random conditions of the right lengths, always the same."""
+    config, guides = loaded.config, options.guidance_scale > 1
+    positive = random_condition(config, batch, TEXT_TOKENS, size.tokens[0] * (size.tokens[1] + 1) + 1)
+    negative = random_condition(config, batch, TEXT_TOKENS, 0) if guides else None
+    sizes = np.tile(np.asarray(size.patches, np.int32), (batch, 1))
+    guided = guided_steps(options.num_inference_steps, options.cfg_range)
+
+    def paint() -> DiffusionResult:
+        return paint_program(
+            loaded.model.dit,
+            loaded.model.refiner,
+            positive,
+            negative,
+            np.arange(batch, dtype=np.uint32),
+            sizes,
+            inference_times(options.num_inference_steps, sizes * config.dit.patch_size),
+            guided,
+            np.full(batch, options.guidance_scale, np.float32),
+            num_tokens=int(np.prod(size.patches)),
+            solver=SOLVERS[options.solver],
+            guidance="never" if not guides else "always" if guided.all() else "ranged",
+            step_cache=StepCache(options.step_cache) if options.step_cache > 0 else None,
+        )
+
+    return paint
 
 
 def diffusion(
