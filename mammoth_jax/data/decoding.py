@@ -21,7 +21,6 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.mixing import Order
 from mammoth_jax.data.position import HostShare
 from mammoth_jax.data.record import Record, Source, UnreadableRecord
-from mammoth_jax.data.shapes import AspectBuckets, FixedShape, cover, nearest_shape, upscale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,24 +71,6 @@ class Transform(Protocol):
           TooSmall: its picture is too small.
         """
         ...
-
-
-@dataclasses.dataclass(frozen=True)
-class ToShape:
-    """The first picture of a record in the nearest of ``shapes``."""
-
-    config: FixedShape | AspectBuckets
-    shapes: tuple[tuple[int, int], ...]
-
-    def __call__(self, record: Record, place: tuple[float, float]) -> tuple[int, dict[str, np.ndarray]]:
-        """See :class:`Transform`."""
-        pixels = record.pictures[0].decode()
-        height, width = pixels.shape[:2]
-        bucket = nearest_shape(height, width, self.shapes)
-        if upscale(height, width, self.shapes[bucket]) > self.config.max_upscale:
-            raise TooSmall
-        random = self.config.crop == "random"
-        return bucket, {"picture": cover(pixels, self.shapes[bucket], place if random else (0.5, 0.5))}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,17 +11,17 @@ import dataclasses
 import json
 import weakref
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.data.decoding import Elements, LeftOut, Processes, Sample, Threads, ToShape, read_ahead
+from mammoth_jax.data.buckets import Shapes, plan_shapes, transform
+from mammoth_jax.data.decoding import Elements, LeftOut, Processes, Sample, Threads, read_ahead
 from mammoth_jax.data.mixing import Draw, Interleave, Order
 from mammoth_jax.data.position import HostShare, Position, merge_positions
-from mammoth_jax.data.record import ShardedSource, Source, UnreadableRecord
-from mammoth_jax.data.shapes import AspectBuckets, FixedShape, nearest_shape
+from mammoth_jax.data.record import ShardedSource
 from mammoth_jax.data.sources import SourceConfig, open_sources
 from mammoth_jax.data.tally import BadInput, Tally, check_files
 
@@ -36,15 +36,16 @@ class DataConfig:
     """
 
     sources: tuple[SourceConfig, ...]
-    shape: FixedShape | AspectBuckets
+    shape: Shapes
     workers: Threads | Processes = Threads()
     bad_input: BadInput = BadInput()
     queue: int = 8
 
 
 class Loader:
-    """An endless iterator of host-local batches: ``picture`` (uint8 ``[b, height, width, 3]``) and ``number``
-    (uint32 ``[b]``, the records' numbers in the global order, which name them whatever the hosts).
+    """An endless iterator of host-local batches: ``picture`` (uint8 ``[b, height, width, 3]``), or the arrays of
+    precomputed shards, and ``number`` (uint32 ``[b]``, the records' numbers in the global order, which name them
+    whatever the hosts).
 
     ``close()`` ends the workers; so does the end of the program.
     """
@@ -57,11 +58,13 @@ class Loader:
         seed: int,
         process_index: int = 0,
         process_count: int = 1,
+        models: Mapping[str, str] = {},
     ):
-        """``batch_size`` is this host's part of the batch.
+        """``batch_size`` is this host's part of the batch; ``models`` are the fingerprints, by role, of the models
+        that precomputed arrays must be of.
 
         Raises:
-          InputError: a source is missing, empty or too broken.
+          InputError: a source is missing, empty, too broken or of other models.
         """
         if batch_size < 1 or not 0 <= process_index < process_count:
             raise InputError(
@@ -69,27 +72,27 @@ class Loader:
             )
         self._config, self._batch_size, self._seed = config, batch_size, seed
         self._share = HostShare(process_index, process_count, batch_size)
-        self._sources, self._names, tree = open_sources(config.sources)
+        self._sources, self._names, tree = open_sources(config.sources, models)
         check_files(self._sources, config.bad_input)
         self._order = Order(tree, seed)
         self._fingerprint = _fingerprint(self._names, tree, seed, config.shape)
         self._tally = Tally(self._names, config.bad_input)
         self._batches = 0
-        self._use_buckets(bucket_weights(config.shape, self._sources, self._order))
+        self._shapes, weights = plan_shapes(config.shape, self._sources, tree, self._order)
+        self._serve(weights)
         self._start(Position(self._share))
 
-    def _use_buckets(self, weights: Sequence[float]) -> None:
-        """Serves the shapes that have a weight."""
-        shapes = self._config.shape.shapes()
+    def _serve(self, weights: Sequence[float]) -> None:
+        """Serves the shapes that have a weight, as often as it says."""
         self._weights = list(weights)
-        used = [i for i, weight in enumerate(weights) if weight > 0]
-        self._transform = ToShape(self._config.shape, tuple(shapes[i] for i in used))
-        self._schedule = Interleave([weights[i] for i in used])
+        self._served = tuple(shape for shape, weight in zip(self._shapes, weights, strict=True) if weight)
+        self._transform = transform(self._config.shape, self._served)
+        self._schedule = Interleave([weight for weight in weights if weight])
 
     def _start(self, position: Position) -> None:
         """Reads on from a position."""
         self._position = position
-        self._queues = [collections.deque[Sample]() for _ in self._transform.shapes]
+        self._queues = [collections.deque[Sample]() for _ in self._served]
         first = self._share.rank(position.mark)
         elements = Elements(
             self._sources,
@@ -114,13 +117,14 @@ class Loader:
         """
         bucket = self._schedule[self._batches][0]
         queue = self._queues[bucket]
-        patience = PATIENCE * self._batch_size * len(self._queues)
+        most = (PATIENCE + self._config.queue) * self._batch_size * len(self._queues)
+        patience = most
         while len(queue) < self._batch_size:
             if patience == 0:
                 raise InputError(
-                    f"no batch of shape {self._transform.shapes[bucket]} (height, width) among "
-                    f"{PATIENCE * self._batch_size * len(self._queues)} records: {json.dumps(self.report())}; choose "
-                    "other shapes, bucket weights or max_upscale"
+                    f"no batch of shape {self._served[bucket]} among "
+                    f"{most} records: {json.dumps(self.report())}; choose other shapes, weights of shapes or "
+                    "max_upscale"
                 )
             patience -= 1
             self._read()
@@ -185,7 +189,7 @@ class Loader:
             self._tally.restore(state["counts"])
         else:
             self._tally.restore([[0] * len(row) for row in state["counts"]])
-        self._use_buckets(state["bucket_weights"])
+        self._serve(state["bucket_weights"])
         position = state["position"]
         self._start(Position(self._share, position["mark"], position["above"]))
 
@@ -213,33 +217,6 @@ def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "position": merge_positions([s["position"] for s in states]),
         "counts": counts,
     }
-
-
-def bucket_weights(
-    shape: FixedShape | AspectBuckets, sources: Sequence[Source], order: Order
-) -> tuple[float, ...]:
-    """How often each shape is served: as given, or as it occurs among the first pictures of the order.
-
-    Raises:
-      InputError: none of them can be read.
-    """
-    if isinstance(shape, FixedShape):
-        return (1.0,)
-    if shape.weights:
-        return shape.weights
-    found = [0] * len(shape.shapes())
-    problem = ""
-    for n in range(shape.measure):
-        draw = order[n]
-        try:
-            height, width = sources[draw.source][draw.index].pictures[0].size()
-        except UnreadableRecord as error:
-            problem = problem or str(error)
-            continue
-        found[nearest_shape(height, width, shape.shapes())] += 1
-    if not any(found):
-        raise InputError(f"none of the first {shape.measure} pictures can be read: {problem}")
-    return tuple(map(float, found))
 
 
 def _fingerprint(names: Sequence[str], tree: Any, seed: int, shape: Any) -> str:

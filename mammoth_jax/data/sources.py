@@ -1,13 +1,14 @@
 """All kinds of sources that a configuration can name, and how a tree of them is opened."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.mixing import Branch, Leaf
 from mammoth_jax.data.parquet import Parquet
+from mammoth_jax.data.precomputed import Precomputed
 from mammoth_jax.data.record import ShardedSource, Source
 from mammoth_jax.data.synthetic.source import SyntheticScenes
 from mammoth_jax.data.tars import Tars
@@ -38,14 +39,18 @@ class Mixture:
     weight: float = 1.0
 
 
-SourceConfig = Folder | Tars | Parquet | Synthetic | Mixture
+SourceConfig = Folder | Tars | Parquet | Synthetic | Precomputed | Mixture
 
 
-def open_sources(configs: Sequence[SourceConfig]) -> tuple[list[Source], list[str], Leaf | Branch]:
+def open_sources(
+    configs: Sequence[SourceConfig], models: Mapping[str, str]
+) -> tuple[list[Source], list[str], Leaf | Branch]:
     """Opens a tree of sources: all of them, a unique name each, and how they are mixed.
 
+    ``models`` are fingerprints by role, for sources of precomputed arrays.
+
     Raises:
-      InputError: there is none, or one of them is missing or empty.
+      InputError: there is none, or one of them is missing, empty or of other models.
     """
     sources: list[Source] = []
 
@@ -58,7 +63,7 @@ def open_sources(configs: Sequence[SourceConfig]) -> tuple[list[Source], list[st
     def grow(config: SourceConfig) -> Leaf | Branch:
         if isinstance(config, Mixture):
             return plan(config.sources)
-        source = config.open()
+        source = config.open(models) if isinstance(config, Precomputed) else config.open()
         if not len(source):
             raise InputError(f"source {source.name} is empty")
         sources.append(source)

@@ -105,7 +105,7 @@ def index_tar(file: PartedFile) -> TarIndex:
                     if stem and extension:
                         found.setdefault(key, {})[extension.lower()] = (member.offset_data, member.size)
                     count += 1
-                tar.members.clear()  # else every header stays in memory
+                tar.members = []  # else every header stays in memory  # pyright: ignore
     except (tarfile.TarError, OSError) as error:
         problem = f"{error} after {count} members"
     extensions = tuple(sorted({e for spans in found.values() for e in spans}))
