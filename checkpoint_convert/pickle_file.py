@@ -7,7 +7,9 @@ the object, the keys of its storages) followed by each storage as its number of 
 
 import io
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +23,17 @@ from mammoth_jax.core.errors import InputError
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 _MAX_PICKLE = 100_000_000  # bytes: names and places of tensors, no tensor
-_ZIP, _PICKLE, _TAR = b"PK", b"\x80", b"ustar"
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What ``zipfile`` raises on damaged archives."""
+_ZIP, _PICKLE, _TAR = b"PK\x03\x04", b"\x80", b"ustar"
 
 
 def is_pickle_file(file: Path) -> bool:
@@ -31,6 +43,8 @@ def is_pickle_file(file: Path) -> bool:
       InputError: it cannot be read.
     """
     start = _start(file)
+    if start[8:9] == b"{":  # safetensors: a header's length may begin like a pickle
+        return False
     return start.startswith((_ZIP, _PICKLE)) or _is_tar(start)
 
 
@@ -102,7 +116,9 @@ class PickleFile:
                         f"{self._file}: byte order {order!r}; expected a file of a little-endian host"
                     )
                 tensors = self._tensors_of(io.BytesIO(archive.read(pickles[0])))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except InputError:
+            raise
+        except _ZIP_ERRORS as error:
             raise self._broken(error) from error
         return tensors, {
             name.removeprefix(f"{folder}data/"): member
@@ -160,7 +176,9 @@ class PickleFile:
         storage = tensor.storage
         last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=False))
         inside = len(tensor.shape) == len(tensor.strides) and (
-            0 in tensor.shape or tensor.offset + last < storage.numel
+            0 in tensor.shape
+            # the product too: elements that repeat (stride 0) would make a small file a tensor of any size
+            or (tensor.offset + last < storage.numel and math.prod(tensor.shape) <= storage.numel)
         )
         need = (storage.first + storage.numel) * storage.dtype.itemsize
         if storage.key not in self._places:
@@ -182,7 +200,7 @@ class PickleFile:
                 return np.frombuffer(bytearray(archive.read(place)), storage.dtype)
         except OSError as error:
             raise InputError(f"cannot read {self._file}: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _ZIP_ERRORS as error:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> InputError:

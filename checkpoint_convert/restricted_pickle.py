@@ -37,10 +37,10 @@ _PARAMETER = ("torch._utils", "_rebuild_parameter")
 _ALLOWED = {_DICTIONARY, _PARAMETER, *_TENSORS, *_DTYPES}
 
 _VALUES = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+    *("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE"),
 }
-"""Instructions that push their argument."""
+"""Instructions that push their argument; the textual ones of the first protocol are not among them."""
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -178,7 +178,7 @@ class _Machine:
     def _binput(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
-    _long_binput = _put = _binput
+    _long_binput = _binput
 
     def _memoize(self, _: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
@@ -186,7 +186,7 @@ class _Machine:
     def _binget(self, index: int) -> None:
         self.stack.append(self.memo[index])
 
-    _long_binget = _get = _binget
+    _long_binget = _binget
 
     def _global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")

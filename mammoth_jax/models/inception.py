@@ -29,7 +29,8 @@ class ConvNorm(nnx.Module):
         self, inputs: int, outputs: int, size: tuple[int, int], *, stride: int = 1, pad: bool = True
     ):
         self.stride = stride
-        self.padding = [((n - 1) // 2,) * 2 if pad else (0, 0) for n in size]
+        sides = ((n - 1) // 2 if pad else 0 for n in size)
+        self.padding = [(n, n) for n in sides]
         fans = (size[0] * size[1] * inputs, size[0] * size[1] * outputs)
         self.kernel = param((*size, inputs, outputs), (None, None, None, "channels"), FanInUniform(), fans)
         self.scale = param((outputs,), (None,), ONES)
