@@ -93,7 +93,7 @@ def _most_items(height: int, width: int) -> int:
     """The largest count whose cells hold an item of the least size each."""
     scale = _scale(height, width)
     counts = range(MOST_ITEMS, 1, -1)
-    return next((count for count in counts if _cells_fit(count, height, width, scale)), 1)
+    return next((count for count in counts if _cells_fit(count, float(height), float(width), scale)), 1)
 
 
 def _cells_fit(count: int, height: float, width: float, scale: float) -> bool:
@@ -154,7 +154,7 @@ class _Composition:
         wishes = self._wishes()
         self.may_overlap = len(wishes) > 1 and draws.chance(0.35)
         most = _MOST_SIZE[len(wishes) - 1] * self.scale
-        most = min(most, min(self.height, self.width) - 4)
+        most = min(most, min(self.height, self.width) - 4.0)
         if isinstance(goal, Word):
             self._write(goal.content)
         elif goal is None and draws.chance(0.5):
@@ -348,10 +348,10 @@ class _Composition:
         self.items.clear()
         self.overlapped.clear()
         first, last = self._free_rows()
-        if not _cells_fit(len(wishes), last - first, self.width, self.scale):
+        if not _cells_fit(len(wishes), last - first, float(self.width), self.scale):
             self.texts.clear()
-            first, last = 0, self.height
-        rows, columns = _grid(len(wishes), last - first, self.width)
+            first, last = 0.0, float(self.height)
+        rows, columns = _grid(len(wishes), last - first, float(self.width))
         tall, wide = (last - first - 2) / rows, (self.width - 2) / columns
         most = min(min(tall, wide) - _GAP, _MOST_SIZE[-1] * self.scale)
         cells = self.draws.shuffled(range(rows * columns))
@@ -372,9 +372,9 @@ class _Composition:
     def _free_rows(self) -> tuple[float, float]:
         """The larger band above or below the text."""
         if not self.texts:
-            return 0, self.height
+            return 0.0, float(self.height)
         _, top, _, bottom = self.texts[0].box
-        return (0, top) if top > self.height - bottom else (bottom, self.height)
+        return (0.0, top) if top > self.height - bottom else (bottom, float(self.height))
 
     def _write(self, content: str) -> None:
         """Adds a text where nothing is in its way, or none; the first text always finds a place."""
@@ -392,7 +392,7 @@ class _Composition:
             top = draws.between(1, self.height - 1 - height)
             if not self.items and max(top, self.height - top - height) < band:
                 top = 1
-            box: Box = (left, top, left + wide, top + height)
+            box: Box = (float(left), float(top), float(left + wide), float(top + height))
             taken = [*(item.box for item in self.items), *(text.box for text in self.texts)]
             if not any(boxes_meet(box, other, _GAP) for other in taken):
                 colour = draws.choice(legible_colours(self.background))

@@ -53,7 +53,7 @@ class Text:
     @property
     def box(self) -> Box:
         """The box of the letters."""
-        left, top = self.corner
+        left, top = map(float, self.corner)
         return left, top, left + font.text_width(len(self.content), self.height), top + self.height
 
 

@@ -90,7 +90,7 @@ class Templates:
 
 def on_canvas(shape, centre, size, side) -> np.ndarray:
     out = np.zeros((side, side))
-    mask, top, left = shapes.mask(shape, centre, size, side, side)
+    mask, top, left = shapes.mask(shape, centre, float(size), side, side)
     out[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
     return out
 
