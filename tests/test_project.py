@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from mammoth_jax.core.compat import ReleaseFaults
+from mammoth_jax.data.loader import DataConfig
 from mammoth_jax.models.config import MammothConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,7 +129,7 @@ def test_every_configuration_field_is_read_by_some_code():
     reads = Reads()
     for _, tree in sources():
         reads.visit(tree)
-    classes = config_classes(MammothConfig, set()) | {ReleaseFaults}
+    classes = config_classes(DataConfig, config_classes(MammothConfig, set())) | {ReleaseFaults}
     fields = {f"{c.__name__}.{f.name}" for c in classes for f in dataclasses.fields(c)}
     assert len(fields) > 50
     unread = sorted(name for name in fields if name.split(".")[1] not in reads.names)

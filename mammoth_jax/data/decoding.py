@@ -5,11 +5,11 @@ access, prefetched.  It keeps no position of its own: a reader starts at the num
 """
 
 import dataclasses
+import hashlib
 import os
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -125,8 +125,8 @@ class Elements:
 
 def _uniform(name: str) -> tuple[float, float]:
     """Two numbers in [0, 1) that depend on the name alone."""
-    data = name.encode()
-    return zlib.crc32(data) / 2**32, zlib.crc32(data[::-1], 1) / 2**32
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32, int.from_bytes(digest[4:], "big") / 2**32
 
 
 def read_ahead(

@@ -1,8 +1,11 @@
 """Batches from any position: determinism, resume, hosts, shares."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -10,8 +13,11 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.decoding import Threads
 from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.loader import DataConfig, Loader
+from mammoth_jax.data.parquet import Parquet
 from mammoth_jax.data.shapes import AspectBuckets, FixedShape
 from mammoth_jax.data.sources import Mixture, Synthetic
+from mammoth_jax.data.tars import Tars
+from tests.data.picture_files import write_tar
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def test_a_restored_loader_goes_on_bit_identically(folder, shape, at):
 
 
 def drawn(loaders, count):
-    """The keys that loaders, one a host, deliver in ``count`` steps."""
+    """What loaders, one a host, deliver in ``count`` steps: (epoch, index) of every record."""
     keys = []
     for _ in range(count):
         for loader in loaders:
@@ -82,9 +88,25 @@ def hosts(config, count, batch_size, states=None):
     return loaders
 
 
-@pytest.mark.parametrize("counts", [(1, 2, 1), (2, 1, 2), (2, 2, 1), (4, 1, 2)], ids=str)
-def test_hosts_read_disjoint_keys_whose_union_is_exact_also_after_resumes_on_other_hosts(folder, counts):
-    setting = config(folder, workers=Threads(count=0))
+@pytest.fixture(params=["folder", "tars", "parquet"])
+def source(request, folder, tmp_path):
+    """The forty pictures in each kind of container: a folder, three uneven tars, two tables of small row groups."""
+    if request.param == "folder":
+        return Folder(path=folder)
+    pictures = [file.read_bytes() for file in sorted(Path(folder).rglob("*.png"))]
+    if request.param == "tars":
+        for shard, part in enumerate((range(3), range(3, 25), range(25, 40))):
+            write_tar(tmp_path / f"{shard}.tar", {f"{i}.png": pictures[i] for i in part})
+        return Tars(shards=(f"{tmp_path}/{{0..2}}.tar",))
+    for half in range(2):
+        table = pyarrow.table({"image": pictures[half * 20 : half * 20 + 20]})
+        pyarrow.parquet.write_table(table, tmp_path / f"{half}.parquet", row_group_size=2)
+    return Parquet(files=(f"{tmp_path}/*.parquet",))
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 1), (2, 1, 2), (4, 1, 2)], ids=str)
+def test_hosts_read_disjoint_keys_whose_union_is_exact_also_after_resumes_on_other_hosts(source, counts):
+    setting = DataConfig(sources=(source,), shape=FixedShape(height=8, width=8), workers=Threads(count=0))
     keys, states = [], None
     for count in counts:
         loaders = hosts(setting, count, 4 // count, states)
