@@ -190,8 +190,12 @@ def _packs_runs() -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Tokamax:
-    """The Mosaic kernels of the package tokamax, by their own names so that it cannot fall back to XLA in silence."""
+    """The Mosaic kernels of the package tokamax, by their own names so that it cannot fall back to XLA in silence.
 
+    ``tpu_block`` is the block of its TPU kernel, which pads nothing.
+    """
+
+    tpu_block: int = 128
     name = "tokamax"
 
     def lacks(self, task: AttentionTask) -> str | None:
@@ -204,6 +208,12 @@ class Tokamax:
             return "has no segments"
         if task.offset:
             return "has no query offset"
+        if task.platform == "tpu":
+            if task.query_length % self.tpu_block or task.key_length % self.tpu_block:
+                lengths = f"{task.query_length} and {task.key_length}"
+                return f"has no lengths {lengths} on TPU (multiples of {self.tpu_block})"
+            if task.dtype not in ("bfloat16", "float32"):
+                return f"has no {task.dtype} on TPU"
         return None
 
     def __call__(
