@@ -74,7 +74,7 @@ def test_lpips_and_its_gradient_are_the_originals(lpips):
 
     gradient, distance = jax.jit(jax.grad(summed, has_aux=True))(a, b)
     np.testing.assert_allclose(distance, case["distance"], rtol=1e-5)
-    close(gradient[:1], case["gradient"])
+    close(gradient[:1], case["gradient"], 3e-5)  # rounding of two passes through 13 layers; 1e-5 was measured
 
 
 def test_the_five_activations_are_the_originals(lpips):
@@ -159,6 +159,16 @@ def test_the_teacher_prepares_pictures_as_published():
     )
     expected = model.features((x / 2 + 0.5 - mean) / std)
     close(model(x).reshape(expected.shape), expected)
+
+
+def test_a_plain_picture_looks_the_same_at_any_size():
+    """Resizing to the teacher's patches keeps the colour, to the border."""
+    model, colour = tower("aimv2_fixed", 8), jnp.array([0.3, -0.9, 1.0])
+    run = jax.jit(lambda m, x: m(x))
+    at = {n: run(model, jnp.broadcast_to(colour, (1, n, 2 * n, 3))) for n in (8, 48)}
+    exact = run(tower("aimv2_fixed"), jnp.broadcast_to(colour, (1, 21, 21, 3)))
+    for features in at.values():
+        close(features, exact)
 
 
 def test_the_teacher_refuses_pictures_that_are_no_whole_tokens():
