@@ -116,6 +116,7 @@ def read(
         embeddings=embeddings,
         deepstack=deepstack,
         keep_cache=True,
+        gradients=False,
     )
     assert out.keys is not None and out.values is not None
     following = jnp.max(jnp.where(valid[None], inputs.positions, -1), axis=(0, 2)) + 1
