@@ -20,9 +20,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of weights and activations; float32 on a CPU, else bfloat16",
     )
-    group.add_argument(
-        "--mesh", metavar="AXIS=N,...", help="devices, e.g. data=1,fsdp=4,tensor=2; default: one device"
-    )
+    add_mesh_option(group, "one device")
     group.add_argument(
         "--precision", choices=("default", "highest"), default="default", help="of float32 matrix products"
     )
@@ -45,6 +43,13 @@ def add_loop_options(group: argparse._ActionsContainer) -> None:
         "--cache",
         choices=formats,
         help="int8: keys and values at about half of bf16's bytes; inexact (default: as computed)",
+    )
+
+
+def add_mesh_option(parser: argparse._ActionsContainer, default: str = "fsdp over all devices") -> None:
+    """Declares ``--mesh``."""
+    parser.add_argument(
+        "--mesh", metavar="AXIS=N,...", help=f"devices, e.g. data=1,fsdp=4,tensor=2; default: {default}"
     )
 
 

@@ -1,0 +1,61 @@
+"""Train from a configuration file; the same command goes on where a run was stopped.
+
+RUN holds config.yaml, metrics.jsonl, checkpoints/ and pictures/.  Any key of the configuration can be given as an
+option, e.g. --run.steps 1000 or --optimizer.weight_decay 0.05; values are read as YAML.  Ctrl-C finishes the step under
+way, saves and stops.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mammoth_jax.cli.model_options import add_mesh_option
+from mammoth_jax.core.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="a training configuration, or a shipped one's name"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="RUN", help="the run's folder, new or to go on with"
+    )
+    parser.add_argument(
+        "--init", metavar="DIR", help="start from these weights: a model folder, or a run (RUN or RUN@STEP)"
+    )
+    parser.add_argument(
+        "--preset", metavar="NAME", help="this architecture in place of the configuration's model"
+    )
+    add_mesh_option(parser)
+    parser.set_defaults(overrides=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains; 0 at the last step, 1 if the guard stopped it, 130 if it was interrupted."""
+    from mammoth_jax.core.compilation_cache import enable_compilation_cache
+    from mammoth_jax.core.mesh import make_mesh, parse_mesh
+    from mammoth_jax.training.config_file import load_training
+    from mammoth_jax.training.loop import Interrupted, TrainingStopped, train
+    from mammoth_jax.training.runs import open_run
+    from mammoth_jax.training.tasks import build_work
+
+    enable_compilation_cache()
+    config = load_training(args.config, args.preset, args.overrides)
+    mesh = make_mesh(parse_mesh(args.mesh) if args.mesh else None)
+    work = build_work(config, mesh, args.init)
+    open_run(args.out, config)
+    try:
+        train(work, config.run, args.out, mesh)
+    except TrainingStopped as stopped:
+        print(f"mammoth-jax train: {stopped}", file=sys.stderr)
+        return 1
+    except Interrupted as stopped:
+        print(f"mammoth-jax train: {stopped}", file=sys.stderr)
+        return 130
+    except OSError as error:
+        raise InputError(
+            f"cannot go on writing {args.out}: {error.strerror or error}; the last complete "
+            "checkpoint is untouched, the same command goes on from it"
+        ) from error
+    return 0

@@ -1,0 +1,77 @@
+"""Runs on disk: their configuration, and weights read out of their checkpoints."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.mesh import single_device_mesh
+from mammoth_jax.core.parameters import abstract, named_parameters
+from mammoth_jax.training.loop import train
+from mammoth_jax.training.runs import is_run, load_weights, open_run, split_step
+from mammoth_jax.training.work import RunConfig
+from tests.training.toy import Net, work
+
+CONFIG = RunConfig(steps=4, batch_size=8, checkpoint_interval=2, evaluation_interval=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """A configuration that holds nothing but its run."""
+
+    run: RunConfig = CONFIG
+    words: tuple[str, ...] = ("a",)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "r"
+    mesh = single_device_mesh()
+    open_run(folder, Told())
+    return folder, train(work(CONFIG, mesh), CONFIG, folder, mesh)
+
+
+def test_weights_of_a_run_are_its_moving_average_where_one_is_kept(run):
+    folder, state = run
+    mesh = single_device_mesh()
+    for player, kept in (("model", state.ema["model"]), ("critic", state.params["critic"])):
+        module = load_weights(f"{folder}@4", abstract(Net), mesh, player)
+        for name, p in named_parameters(module).items():
+            np.testing.assert_array_equal(p[...], kept[name])
+    earlier = load_weights(f"{folder}@2", abstract(Net), mesh)
+    assert not np.array_equal(
+        named_parameters(earlier)["first.kernel"][...], state.ema["model"]["first.kernel"]
+    )
+
+
+def test_a_step_that_is_not_there_is_named(run):
+    with pytest.raises(InputError, match=r"no checkpoint of step 3; there are \[2, 4\]"):
+        load_weights(f"{run[0]}@3", abstract(Net), single_device_mesh())
+
+
+def test_a_run_of_another_module_is_refused(run):
+    from mammoth_jax.layers.linear import Linear
+
+    with pytest.raises(InputError, match=r"does not hold this model: 6 parameters differ, e.g. bias"):
+        load_weights(
+            run[0], abstract(lambda: Linear(3, 4, axes=(None, None), bias=True)), single_device_mesh()
+        )
+
+
+def test_a_run_goes_on_only_with_its_own_configuration(run, tmp_path):
+    folder, _ = run
+    open_run(folder, Told())
+    open_run(folder, Told(run=dataclasses.replace(CONFIG, checkpoint_interval=1, keep_last=9)))
+    with pytest.raises(InputError, match=r"run of another configuration: run.seed was 0, is 1.*--init"):
+        open_run(folder, Told(run=dataclasses.replace(CONFIG, seed=1)))
+    with pytest.raises(InputError, match=r"words was \['a'\], is \['b'\]"):
+        open_run(folder, Told(words=("b",)))
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds files but no run"):
+        open_run(tmp_path, Told())
+
+
+def test_run_and_step_are_told_apart(run):
+    assert split_step("a/b@12")[1] == 12 and split_step("a/b")[1] is None
+    assert is_run(run[0]) and is_run(f"{run[0]}@4") and not is_run(run[0].parent)

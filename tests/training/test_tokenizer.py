@@ -1,0 +1,157 @@
+"""Training MammothTok and the VAE: all terms in one step, evaluation, revival, the guard, and what is refused."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.mesh import make_mesh, single_device_mesh
+from mammoth_jax.core.parameters import abstract, named_parameters
+from mammoth_jax.training.loop import train
+from mammoth_jax.training.metrics import read_metrics
+from mammoth_jax.training.runs import load_weights
+from mammoth_jax.training.tokenizer import tokenizer_work
+from mammoth_jax.training.tokenizer_evaluation import reconstruction_grid
+from mammoth_jax.training.tokenizer_kinds import KINDS
+from tests.training.tiny_tokenizer import training
+
+
+@pytest.fixture(scope="module", params=["mammothtok", "vae"])
+def run(request, tmp_path_factory):
+    """A short run of each kind: folder, configuration, state and its log."""
+    config = training(request.param, ema_decay=0.9)
+    folder, mesh = tmp_path_factory.mktemp(request.param), single_device_mesh()
+    state = train(tokenizer_work(config, mesh), config.run, folder, mesh)
+    return folder, config, state, {r["step"]: r for r in read_metrics(folder)}
+
+
+def test_every_term_is_logged_apart_and_the_adversary_starts_at_its_step(run):
+    _, config, _, log = run
+    own = {"mammothtok": {"vq", "commitment"}, "vae": {"kl"}}[config.task]
+    wanted = own | {"l1", "l2", "adversarial", "adversarial_weight", "discriminator", "lecam"}
+    assert all(wanted <= set(record) for record in log.values())
+    assert all(np.isfinite([r[name] for name in wanted]).all() for r in log.values())
+    weights = [log[step]["adversarial_weight"] for step in sorted(log)]
+    assert weights[:3] == [0, 0, 0] and min(weights[3:]) > 0
+    assert log[3]["gradient_norm/discriminator"] == 0 < log[4]["gradient_norm/discriminator"]
+
+
+def test_the_reconstruction_gets_better(run):
+    _, _, _, log = run
+    assert log[3]["l2"] < log[1]["l2"]  # the adversary starts after that
+
+
+def test_an_evaluation_writes_numbers_and_a_grid_of_inputs_above_outputs(run):
+    folder, config, _, log = run
+    assert log[6]["evaluation/pictures"] == 16
+    assert 3 < log[6]["evaluation/psnr"] < 40 and -1 < log[6]["evaluation/ssim"] < 1
+    grid = np.asarray(Image.open(folder / "pictures" / "00000006.png"))
+    assert grid.shape == (2 * 32, 16 * 32, 3)
+    if config.task == "mammothtok":
+        assert 1 <= log[6]["evaluation/perplexity"] <= 32
+    else:
+        latents = json.loads((folder / "latents.json").read_text())
+        assert latents["scaling_factor"] == pytest.approx(log[6]["evaluation/latent_scale"])
+        assert log[6]["evaluation/psnr_with_noise"] < log[6]["evaluation/psnr"] + 1
+
+
+def test_measured_shift_and_scale_give_latents_of_unit_deviation(tmp_path):
+    config = training("vae", losses={"adversarial": None}, discriminator=None, run={"steps": 3})
+    mesh = single_device_mesh()
+    work = tokenizer_work(config, mesh)
+    train(work, config.run, tmp_path, mesh)
+    model = load_weights(tmp_path, abstract(KINDS["vae"](config.model).build), mesh)
+    measured = json.loads((tmp_path / "latents.json").read_text())
+    posterior = model.encode(next(work.batches())["picture"].astype(np.float32) / 127.5 - 1)
+    sample = posterior.sample(jax.random.normal(jax.random.key(0), posterior.mean.shape))
+    scaled = (sample - measured["shift_factor"]) * measured["scaling_factor"]
+    assert abs(float(scaled.mean())) < 0.2 and 0.8 < float(scaled.std()) < 1.2
+
+
+def test_one_device_and_eight_log_the_same_losses(tmp_path):
+    config = training(run={"steps": 4, "accumulation": 1})
+    logs = []
+    for i, mesh in enumerate((single_device_mesh(), make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))):
+        train(tokenizer_work(config, mesh), config.run, tmp_path / str(i), mesh)
+        logs.append(read_metrics(tmp_path / str(i)))
+    for one, eight in zip(*logs, strict=True):
+        for name in ("l1", "l2", "vq", "adversarial", "discriminator"):
+            assert one[name] == pytest.approx(eight[name], rel=1e-4, abs=1e-5), (one["step"], name)
+
+
+def test_codes_that_nothing_chooses_are_revived(tmp_path):
+    config = training(
+        revival={"idle_steps": 2}, losses={"adversarial": None}, discriminator=None, run={"steps": 4}
+    )
+    mesh = single_device_mesh()
+    before = tokenizer_work(config, mesh).initial().params["model"]["quantizer.codebook"]
+    state = train(tokenizer_work(config, mesh), config.run, tmp_path, mesh)
+    idle = np.asarray(state.carried["usage"].idle)
+    assert idle.max() < 2 + 1
+    moved = np.linalg.norm(np.asarray(state.params["model"]["quantizer.codebook"]) - before, axis=1)
+    assert (moved > 0.1).sum() > 8  # gradients alone move codes by a hundredth
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"losses": {"perceptual": 1.0}}, r"losses.perceptual 1.0: the weights of VGG.*perceptual: 0"),
+        ({"losses": {"semantic": 0.5}}, r"losses.semantic 0.5: no semantic encoder is given.*semantic: 0"),
+        ({"losses": {"adversarial": None}}, "losses.adversarial and discriminator go together"),
+        (
+            {
+                "optimizer": {
+                    "groups": [
+                        {
+                            "name": "a",
+                            "patterns": ["^decoder"],
+                            "schedule": {"type": "WarmupConstant", "learning_rate": 1.0},
+                        }
+                    ]
+                }
+            },
+            r"optimizer.groups leave out \['encoder",
+        ),
+        ({"networks": {"vgg": "a.pth"}}, "perceptual distance needs both"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        tokenizer_work(training(**changes), single_device_mesh())
+
+
+def test_a_term_that_is_not_finite_stops_the_run_by_name(tmp_path):
+    from mammoth_jax.training.loop import TrainingStopped
+
+    config = training(run={"steps": 3})
+    mesh = single_device_mesh()
+    work = tokenizer_work(config, mesh)
+
+    def broken():
+        state = work.initial()
+        params = dict(state.params["model"])
+        params["decoder.cnn.conv_out.bias"] = params["decoder.cnn.conv_out.bias"] * np.nan
+        return dataclasses.replace(state, params={**state.params, "model": params})
+
+    with pytest.raises(TrainingStopped, match=r"step 1: .*l1 = nan.*there is no checkpoint yet"):
+        train(dataclasses.replace(work, initial=broken), config.run, tmp_path, mesh)
+
+
+def test_the_grid_shows_each_input_above_its_output():
+    inputs = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((20, 2, 3, 3), np.uint8)
+    grid = reconstruction_grid(inputs, inputs + 100)
+    assert grid.shape == (8, 48, 3)
+    assert grid[0, 0, 0] == 0 and grid[2, 0, 0] == 100 and grid[0, 3, 0] == 1
+    assert grid[4, 0, 0] == 16 and grid[6, 3, 0] == 117 and grid[4, 47, 0] == 255
+
+
+def test_weights_of_a_run_have_the_names_of_the_module(run):
+    folder, config, state, _ = run
+    template = abstract(KINDS[config.task](config.model).build)
+    model = load_weights(folder, template, single_device_mesh())
+    for name, p in named_parameters(model).items():
+        np.testing.assert_array_equal(p[...], state.ema["model"][name])
