@@ -18,7 +18,7 @@ from checkpoint_convert import aimv2
 from checkpoint_convert.load import load_arrays
 from checkpoint_convert.published import inception_rules, lpips_rules, vgg_rules
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.parameters import abstract
+from mammoth_jax.core.parameters import abstract, cast
 from mammoth_jax.models.aimv2 import AnyGrid, SemanticEncoder, TrainedGrid
 from mammoth_jax.models.inception import Inception
 from mammoth_jax.models.lpips import LPIPS, unit_channels
@@ -75,6 +75,18 @@ def test_lpips_and_its_gradient_are_the_originals(lpips):
     gradient, distance = jax.jit(jax.grad(summed, has_aux=True))(a, b)
     np.testing.assert_allclose(distance, case["distance"], rtol=1e-5)
     close(gradient[:1], case["gradient"], 3e-5)  # rounding of two passes through 13 layers; 1e-5 was measured
+
+
+def test_the_gradient_of_lpips_agrees_with_finite_differences_in_float64(lpips):
+    with jax.enable_x64(True):
+        model = cast(lpips, jnp.float64)
+        rng = np.random.default_rng(0)
+        a, b, way = (jnp.asarray(rng.uniform(-1, 1, (1, 16, 16, 3))) for _ in range(3))
+        run = jax.jit(jax.value_and_grad(lambda x: jnp.sum(model(x, b))))
+        step = 1e-6
+        (up, _), (down, _), (_, gradient) = run(a + step * way), run(a - step * way), run(a)
+        assert gradient.dtype == jnp.float64
+        np.testing.assert_allclose(jnp.sum(gradient * way), (up - down) / (2 * step), rtol=1e-6)
 
 
 def test_the_five_activations_are_the_originals(lpips):
