@@ -18,7 +18,7 @@ from mammoth_jax.pipelines.loading import Pipeline
 from mammoth_jax.pipelines.options import NEEDED_PARTS, parse_options
 from mammoth_jax.pipelines.output import OutputType, TextToImageOutput
 from mammoth_jax.pipelines.references import Channels, read_reference, size_rule
-from mammoth_jax.pipelines.shape_plan import BucketShape
+from mammoth_jax.pipelines.shape_plan import KnownShapes
 from mammoth_jax.pipelines.text_to_image import StepCallback, TextToImagePipeline
 from mammoth_jax.pipelines.think_then_draw import ThinkOptions, with_reasoning
 
@@ -31,12 +31,12 @@ class EditPipeline(Pipeline):
     """Draws pictures from reference pictures and instructions with a loaded model."""
 
     tiling: Tiling = Tiling()
-    shapes: set[BucketShape] = dataclasses.field(default_factory=set)
+    known: KnownShapes = dataclasses.field(default_factory=KnownShapes)
 
     @property
     def drawing(self) -> TextToImagePipeline:
         """The pipeline that draws; requests without references are its own."""
-        return TextToImagePipeline(self.loaded, self.tiling, self.shapes)
+        return TextToImagePipeline(self.loaded, self.tiling, self.known)
 
     def __call__(
         self,

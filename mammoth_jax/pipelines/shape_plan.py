@@ -6,7 +6,7 @@ pictures are the same however they are grouped.
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.pipelines.buckets import (
@@ -51,6 +51,30 @@ class BucketShape:
         """Whether launches of the other shape fit into this one and run the same programs."""
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return all(mine >= its and bool(mine) == bool(its) for mine, its in pairs)
+
+
+class KnownShapes(Collection[BucketShape]):
+    """The shapes that have been drawn, whose programs are therefore compiled.
+
+    It grows while pictures are drawn, and a plan prefers what it holds: the one thing about a pipeline that changes.
+    Which shape a picture is drawn in says nothing about the picture.
+    """
+
+    def __init__(self, shapes: Iterable[BucketShape] = ()):
+        self._shapes = set(shapes)
+
+    def add(self, shape: BucketShape) -> None:
+        """Remembers a shape."""
+        self._shapes.add(shape)
+
+    def __contains__(self, shape: object) -> bool:
+        return shape in self._shapes
+
+    def __iter__(self) -> Iterator[BucketShape]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
 
 
 @dataclasses.dataclass(frozen=True)

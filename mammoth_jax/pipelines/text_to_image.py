@@ -32,7 +32,7 @@ from mammoth_jax.pipelines.programs import (
     read_program,
 )
 from mammoth_jax.pipelines.reference_inputs import prompt_pictures, reference_latents
-from mammoth_jax.pipelines.shape_plan import BucketShape, ShapePlan, ShapePolicy, plan_shapes
+from mammoth_jax.pipelines.shape_plan import BucketShape, KnownShapes, ShapePlan, ShapePolicy, plan_shapes
 from mammoth_jax.pipelines.think_then_draw import ThinkOptions, check_reasoning, with_reasoning
 from mammoth_jax.processing.special_tokens import IMAGE_END
 from mammoth_jax.sampling.decode import DecodePlan, Requests, VisualVocabulary
@@ -48,11 +48,11 @@ StepCallback = Callable[["TextToImagePipeline", int, np.ndarray, dict[str, np.nd
 class TextToImagePipeline(Pipeline):
     """Draws pictures from prompts with a loaded model.
 
-    ``shapes`` are those drawn so far; later calls prefer them, and draw the same pictures as without them.
+    ``known`` are the shapes drawn so far; later calls prefer them, and draw the same pictures as without them.
     """
 
     tiling: Tiling = Tiling()
-    shapes: set[BucketShape] = dataclasses.field(default_factory=set)
+    known: KnownShapes = dataclasses.field(default_factory=KnownShapes)
 
     def __call__(
         self,
@@ -155,7 +155,7 @@ class TextToImagePipeline(Pipeline):
             lengths,
             batch_size=batch_size,
             shards=self.loaded.mesh.shape["data"] * self.loaded.mesh.shape["fsdp"],
-            known=self.shapes,
+            known=self.known,
             policy=policy,
         )
 
@@ -175,7 +175,7 @@ class TextToImagePipeline(Pipeline):
         loaded.model.require(f"text to image (mode {options.mode})", *NEEDED_PARTS[options.mode])
         if shape is None:
             shape = self.plan(requests, options, len(requests), ShapePolicy(max_buckets=1)).buckets[0].shape
-        self.shapes.add(shape)
+        self.known.add(shape)
         guides = options.guidance_scale > 1 and options.mode != "ar"
         rows = prompt_rows(
             loaded.tokenizer,

@@ -177,10 +177,6 @@ QWEN25VL_VIDEO = VideoProcessorConfig(
     ),
     rule=Qwen25VLRule(),
 )
-NANO_VIDEO = VideoProcessorConfig(
-    vision=VisionProcessorConfig(patch_size=8, min_pixels=4 * 16 * 16, max_pixels=16 * 128 * 128),
-    rule=Qwen3VLRule(),
-)
 
 
 def family_videos(

@@ -162,7 +162,6 @@ QWEN3VL_IMAGES = VisionProcessorConfig(patch_size=16, min_pixels=256 * 256, max_
 QWEN25VL_IMAGES = VisionProcessorConfig(
     patch_size=14, min_pixels=56 * 56, max_pixels=16384 * 28 * 28, mean=CLIP_MEAN, std=CLIP_STD
 )
-NANO_IMAGES = VisionProcessorConfig(patch_size=8, min_pixels=16 * 16, max_pixels=256 * 256)
 
 
 def family_images(

@@ -12,7 +12,8 @@ from mammoth_jax.core.parameters import abstract
 from mammoth_jax.models.backbone.cache import KVCache
 from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.models.backbone.decoder import Decoder
-from mammoth_jax.ops.attention.cache_entries import Int8Entries, decode_entries
+from mammoth_jax.ops.attention.cache_entries import Int8Entries
+from tests.cache_numbers import decode_entries
 from tests.tiny_model import random_weights
 
 TINY = DecoderConfig(

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from mammoth_jax.core.mesh import make_mesh
-from mammoth_jax.ops.attention.cache_entries import decode_entries, to_int8
+from mammoth_jax.ops.attention.cache_entries import to_int8
 from mammoth_jax.ops.attention.cache_write_pallas_tpu import write_few_tokens
 from mammoth_jax.ops.attention.cache_writes import write_tokens
 from mammoth_jax.ops.attention.decode import decode_attention
 from mammoth_jax.ops.attention.decode_pallas_tpu import DecodePallasTPU
 from mammoth_jax.ops.attention.decode_xla import CacheView, DecodeAttention, UsedBlocks, WholeCache
+from tests.cache_numbers import decode_entries
 
 IMPLEMENTATIONS = {
     "whole": WholeCache(),

@@ -8,13 +8,13 @@ import pytest
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
-from mammoth_jax.ops.attention.cache_entries import decode_entries
 from mammoth_jax.pipelines import chat_session, loading, text_to_image
 from mammoth_jax.pipelines.chat import ChatPipeline, chat_options
 from mammoth_jax.pipelines.chat_session import ChatSession
 from mammoth_jax.pipelines.edit import EditPipeline
 from mammoth_jax.pipelines.options import parse_options
 from mammoth_jax.sampling import unified
+from tests.cache_numbers import decode_entries
 from tests.tiny_model import tiny_pipeline
 
 INT8 = {"decode_weights": "int8", "cache": "int8"}

@@ -13,7 +13,6 @@ from PIL import Image
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing import video
 from mammoth_jax.processing.video import (
-    NANO_VIDEO,
     QWEN3VL_VIDEO,
     QWEN25VL_VIDEO,
     Clip,
@@ -25,6 +24,7 @@ from mammoth_jax.processing.video import (
     video_patches,
 )
 from mammoth_jax.processing.video_source import open_video
+from tests.processing.nano_processors import NANO_VIDEO
 
 RECORDED = np.load(Path(__file__).parent.parent / "vectors" / "processing" / "videos.npz")
 FAMILIES = {"qwen3vl": QWEN3VL_VIDEO, "qwen25vl": QWEN25VL_VIDEO}

@@ -11,7 +11,6 @@ from PIL import Image
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing import vision
 from mammoth_jax.processing.vision import (
-    NANO_IMAGES,
     QWEN3VL_IMAGES,
     QWEN25VL_IMAGES,
     Grid,
@@ -20,6 +19,7 @@ from mammoth_jax.processing.vision import (
     image_patches,
     load_picture,
 )
+from tests.processing.nano_processors import NANO_IMAGES
 
 RECORDED = np.load(Path(__file__).parent.parent / "vectors" / "processing" / "images.npz")
 FAMILIES = {"qwen3vl": QWEN3VL_IMAGES, "qwen25vl": QWEN25VL_IMAGES}

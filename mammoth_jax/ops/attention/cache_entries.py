@@ -49,13 +49,6 @@ def encode_like(entries: Entries, x: Float[Array, "*lead t e"]) -> Entries:
     return to_int8(x) if isinstance(entries, Int8Entries) else x.astype(entries.dtype)
 
 
-def decode_entries(entries: Entries) -> Float[Array, "*lead t e"]:
-    """The numbers that entries stand for."""
-    if isinstance(entries, Int8Entries):
-        return entries.codes * entries.scale[..., None]
-    return entries
-
-
 def products(query: Float[Array, "b k m e"], keys: Entries) -> Float[Array, "b k m t"]:
     """``query . key`` in float32; int8 codes are scaled after the product, so that no float copy of them is needed."""
     codes = keys.codes if isinstance(keys, Int8Entries) else keys
