@@ -1,6 +1,7 @@
 """Which shapes batches have, how often each is served, and how records are brought to them."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.decoding import TooSmall, Transform
-from mammoth_jax.data.mixing import Branch, Leaf, Order, shares
+from mammoth_jax.data.mixing import Branch, Leaf, Order, shares, whole
 from mammoth_jax.data.precomputed import PrecomputedSource
 from mammoth_jax.data.record import Record, Source, UnreadableRecord
+from mammoth_jax.data.schedule import MeasuredSchedule, Schedule
 from mammoth_jax.data.shapes import AspectBuckets, FixedShape, cover, nearest_shape, upscale
 
 
@@ -61,8 +63,9 @@ class Stored:
 
 def plan_shapes(
     config: Shapes, sources: Sequence[Source], tree: Leaf | Branch, order: Order
-) -> tuple[tuple[Any, ...], tuple[float, ...]]:
-    """All shapes and how often each is served: as given, as it occurs among the first pictures, or as stored.
+) -> tuple[Transform, tuple[Any, ...], Schedule]:
+    """How records are brought to shape, all shapes, and how often each is served: as given, as it occurs among the
+    pictures, or as stored.
 
     Raises:
       InputError: pictures are wanted of arrays or arrays of pictures, or none of the first pictures can be read.
@@ -72,10 +75,23 @@ def plan_shapes(
         if stored != isinstance(config, AsStored):
             holds, wanted = ("arrays", "AsStored") if stored else ("pictures", "FixedShape or AspectBuckets")
             raise InputError(f"source {source.name} holds {holds}; give the data a shape of type {wanted}")
-    if isinstance(config, FixedShape):
-        return config.shapes(), (1.0,)
-    if isinstance(config, AspectBuckets):
-        return config.shapes(), config.weights or _measured(config, sources, order)
+    if isinstance(config, AsStored):
+        found = _stored_shapes(config, sources, tree)
+        shapes = tuple(sorted(found))
+        return Stored(config.arrays, shapes), shapes, Schedule(whole([found[shape] for shape in shapes]))
+    if isinstance(config, AspectBuckets) and not config.weights:
+        shapes = config.shapes()
+        probe = functools.partial(_shape_of, sources, order, shapes)
+        return ToShape(config, shapes), shapes, MeasuredSchedule(len(shapes), probe, config.measure)
+    weights = config.weights if isinstance(config, AspectBuckets) else (1.0,)
+    shapes = tuple(shape for shape, weight in zip(config.shapes(), weights, strict=True) if weight)
+    return ToShape(config, shapes), shapes, Schedule(whole([weight for weight in weights if weight]))
+
+
+def _stored_shapes(
+    config: AsStored, sources: Sequence[Source], tree: Leaf | Branch
+) -> dict[tuple[tuple[int, ...], ...], float]:
+    """The part of the order that has each combination of shapes."""
     found: dict[tuple[tuple[int, ...], ...], float] = {}
     for number, share in shares(tree).items():
         source = sources[number]
@@ -87,27 +103,15 @@ def plan_shapes(
                 raise InputError(f"source {source.name}: no array {missing[0]!r}; it has {sorted(known)}")
             shape = tuple(known[name] for name in config.arrays)
             found[shape] = found.get(shape, 0.0) + float(share) * records / len(source)
-    shapes = tuple(sorted(found))
-    return shapes, tuple(found[shape] for shape in shapes)
+    return found
 
 
-def _measured(config: AspectBuckets, sources: Sequence[Source], order: Order) -> tuple[float, ...]:
-    shapes = config.shapes()
-    found = [0] * len(shapes)
-    problem = ""
-    for n in range(config.measure):
-        draw = order[n]
-        try:
-            height, width = sources[draw.source][draw.index].pictures[0].size()
-        except UnreadableRecord as error:
-            problem = problem or str(error)
-            continue
-        found[nearest_shape(height, width, shapes)] += 1
-    if not any(found):
-        raise InputError(f"none of the first {config.measure} pictures can be read: {problem}")
-    return tuple(map(float, found))
-
-
-def transform(config: Shapes, shapes: tuple[Any, ...]) -> Transform:
-    """How records are brought to some of the planned shapes."""
-    return Stored(config.arrays, shapes) if isinstance(config, AsStored) else ToShape(config, shapes)
+def _shape_of(
+    sources: Sequence[Source], order: Order, shapes: tuple[tuple[int, int], ...], number: int
+) -> int | None:
+    """The shape of picture ``number`` of the order, from its size alone; None if it cannot be read."""
+    draw = order[number]
+    try:
+        return nearest_shape(*sources[draw.source][draw.index].pictures[0].size(), shapes)
+    except UnreadableRecord:
+        return None

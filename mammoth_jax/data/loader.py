@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.data.buckets import Shapes, plan_shapes, transform
+from mammoth_jax.data.buckets import Shapes, plan_shapes
 from mammoth_jax.data.decoding import Elements, LeftOut, Processes, Sample, Threads, read_ahead
-from mammoth_jax.data.mixing import Draw, Interleave, Order
+from mammoth_jax.data.mixing import Draw, Order
 from mammoth_jax.data.position import HostShare, Position, merge_positions
 from mammoth_jax.data.record import ShardedSource
 from mammoth_jax.data.sources import SourceConfig, open_sources
@@ -77,22 +77,15 @@ class Loader:
         self._order = Order(tree, seed)
         self._fingerprint = _fingerprint(self._names, tree, seed, config.shape)
         self._tally = Tally(self._names, config.bad_input)
-        self._batches = 0
-        self._shapes, weights = plan_shapes(config.shape, self._sources, tree, self._order)
-        self._serve(weights)
+        self._transform, self._shapes, self._schedule = plan_shapes(
+            config.shape, self._sources, tree, self._order
+        )
         self._start(Position(self._share))
-
-    def _serve(self, weights: Sequence[float]) -> None:
-        """Serves the shapes that have a weight, as often as it says."""
-        self._weights = list(weights)
-        self._served = tuple(shape for shape, weight in zip(self._shapes, weights, strict=True) if weight)
-        self._transform = transform(self._config.shape, self._served)
-        self._schedule = Interleave([weight for weight in weights if weight])
 
     def _start(self, position: Position) -> None:
         """Reads on from a position."""
         self._position = position
-        self._queues = [collections.deque[Sample]() for _ in self._served]
+        self._queues = [collections.deque[Sample]() for _ in self._shapes]
         first = self._share.rank(position.mark)
         elements = Elements(
             self._sources,
@@ -115,16 +108,15 @@ class Loader:
         Raises:
           InputError: too many records are unreadable, or none fits the shape.
         """
-        bucket = self._schedule[self._batches][0]
+        bucket = next(self._schedule)
         queue = self._queues[bucket]
         most = (PATIENCE + self._config.queue) * self._batch_size * len(self._queues)
         patience = most
         while len(queue) < self._batch_size:
             if patience == 0:
                 raise InputError(
-                    f"no batch of shape {self._served[bucket]} among "
-                    f"{most} records: {json.dumps(self.report())}; choose other shapes, weights of shapes or "
-                    "max_upscale"
+                    f"no batch of shape {self._shapes[bucket]} among {most} records: {json.dumps(self.report())}; "
+                    "choose other shapes, weights of shapes or max_upscale"
                 )
             patience -= 1
             self._read()
@@ -132,7 +124,6 @@ class Loader:
         for sample in samples:
             self._position.use(sample.number)
             self._tally.deliver(sample.source)
-        self._batches += 1
         numbers = np.array([s.number for s in samples], np.uint32)
         return {"number": numbers} | {k: np.stack([s.arrays[k] for s in samples]) for k in samples[0].arrays}
 
@@ -166,8 +157,7 @@ class Loader:
         return {
             "order": self._fingerprint,
             "position": self._position.state(),
-            "batches": self._batches,
-            "bucket_weights": self._weights,
+            "schedule": self._schedule.state(),
             "counts": self._tally.state(),
         }
 
@@ -184,12 +174,11 @@ class Loader:
                 f"restore them or start anew (checkpoint {state['order']}, now {self._fingerprint})"
             )
         self.close()
-        self._batches = state["batches"]
+        self._schedule.restore(state["schedule"])
         if self._share.index == 0:  # else every host would go on with the sum of all
             self._tally.restore(state["counts"])
         else:
             self._tally.restore([[0] * len(row) for row in state["counts"]])
-        self._serve(state["bucket_weights"])
         position = state["position"]
         self._start(Position(self._share, position["mark"], position["above"]))
 
@@ -208,7 +197,7 @@ def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Raises:
       InputError: a host is missing, or they are of different runs or steps.
     """
-    same = {(s["order"], s["batches"], tuple(s["bucket_weights"])) for s in states}
+    same = {json.dumps((s["order"], s["schedule"])) for s in states}
     if len(same) != 1:
         raise InputError(f"data positions of {len(states)} hosts are not of one step of one run: {same}")
     counts = np.sum([s["counts"] for s in states], axis=0).tolist()

@@ -31,6 +31,21 @@ class Draw:
     epoch: int
 
 
+def whole(weights: Sequence[float]) -> tuple[int, ...]:
+    """The weights in whole numbers of exactly their proportion (0.1 is a tenth).
+
+    Raises:
+      InputError: a weight is not a positive number.
+    """
+    if any(not math.isfinite(w) or w <= 0 for w in weights):
+        raise InputError(
+            f"weights must be positive, got {list(weights)}; leave out what should have no weight"
+        )
+    exact = [Fraction(str(w)) for w in weights]
+    unit = math.lcm(*(w.denominator for w in exact))
+    return tuple(int(w * unit) for w in exact)
+
+
 class Interleave:
     """Random access to several endless sequences merged in fixed proportions."""
 
@@ -39,13 +54,7 @@ class Interleave:
         Raises:
           InputError: a weight is not a positive number.
         """
-        if any(not math.isfinite(w) or w <= 0 for w in weights):
-            raise InputError(
-                f"weights of sources must be positive, got {list(weights)}; leave a source out instead"
-            )
-        exact = [Fraction(str(w)) for w in weights]
-        unit = math.lcm(*(w.denominator for w in exact))
-        self.weights = tuple(int(w * unit) for w in exact)
+        self.weights = whole(weights)
 
     def __getitem__(self, n: int) -> tuple[int, int]:
         """Of element ``n``: the sequence that it comes from and its number there.
@@ -170,7 +179,7 @@ def shares(tree: Leaf | Branch) -> dict[int, Fraction]:
     """The part of the order that each source has."""
     if isinstance(tree, Leaf):
         return {tree.source: Fraction(1)}
-    weights = Interleave(tree.weights).weights
+    weights = whole(tree.weights)
     return {
         source: Fraction(weight, sum(weights)) * share
         for part, weight in zip(tree.parts, weights, strict=True)

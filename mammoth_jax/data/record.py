@@ -25,11 +25,12 @@ class Picture:
     """A picture that is not read yet.
 
     ``where`` names it in messages (``shard.tar:member.jpg``); ``read`` returns the bytes of a picture file, or pixels
-    (uint8, ``[height, width, 3]``) where there is no file.
+    (uint8, ``[height, width, 3]``) where there is no file; then ``known_size`` gives height and width beforehand.
     """
 
     where: str
     read: Callable[[], bytes | np.ndarray]
+    known_size: tuple[int, int] | None = None
 
     def decode(self) -> UInt8[np.ndarray, "height width 3"]:
         """RGB pixels as the photographer held the camera (EXIF), transparent ones laid over white.
@@ -42,6 +43,9 @@ class Picture:
             return found
         try:
             with Image.open(io.BytesIO(found)) as picture:
+                if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255
+                    high = (np.asarray(ImageOps.exif_transpose(picture)) >> 8).astype(np.uint8)
+                    return np.repeat(high[..., None], 3, axis=-1)
                 return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
         except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
             raise UnreadablePicture(f"{self.where}: {str(error) or type(error).__name__}") from error
@@ -52,6 +56,8 @@ class Picture:
         Raises:
           UnreadablePicture: the file is missing or no picture.
         """
+        if self.known_size is not None:
+            return self.known_size
         found = self._read()
         if isinstance(found, np.ndarray):
             return found.shape[0], found.shape[1]

@@ -36,8 +36,8 @@ class AspectBuckets:
     """Shapes of about ``pixels`` pixels, one for each of ``ratios`` (width : height), sides divisible by ``stride``.
 
     A picture goes to the shape of the nearest ratio, is scaled until it covers that shape and cropped to it.  Each
-    batch is of one shape; ``weights`` say how often each is served, and if none are given, the sizes of the first
-    ``measure`` pictures do.
+    batch is of one shape; ``weights`` say how often each is served, and if none are given, the sizes of pictures do:
+    of ``measure`` before the first step, and of a few more with each step.
     """
 
     pixels: int

@@ -150,7 +150,7 @@ def test_a_full_queue_drops_what_comes_on_top_the_same_after_a_resume(tmp_path):
     ("change", "said"),
     [
         ({"sources": [{"type": "Foldr", "path": "x"}]}, "'Foldr' is not one of"),
-        ({"sources": [{"type": "Folder", "path": ".", "weight": 0}]}, "weights of sources must be positive"),
+        ({"sources": [{"type": "Folder", "path": ".", "weight": 0}]}, "weights must be positive"),
         ({"shape": {"type": "FixedShape", "height": 0, "width": 8}}, "must be at least 1"),
         ({"bad_input": {"share": 2}}, "share 2.0 must be within 0 and 1"),
         ({"workers": {"type": "Processes", "count": 0}}, "count 0"),

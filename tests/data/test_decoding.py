@@ -20,7 +20,7 @@ WORKERS = (Threads(count=0), Threads(count=3, ahead=3), Processes(count=2))
 
 def setting(folder, workers):
     """Scenes and pictures in buckets; one file of eight is broken."""
-    shape = AspectBuckets(pixels=32 * 32, stride=8, ratios=(0.5, 1.0, 2.0), weights=(1, 5, 2), max_upscale=2)
+    shape = AspectBuckets(pixels=32 * 32, stride=8, ratios=(0.5, 1.0, 2.0), weights=(0, 5, 2), max_upscale=2)
     return DataConfig(
         sources=(Folder(path=str(folder)), Synthetic(picture_size=32, length=30)),
         shape=shape,

@@ -38,6 +38,17 @@ def test_rendered_pixels_are_handed_through():
     assert Picture("scene", lambda: pixels).decode() is pixels
 
 
+def test_sixteen_bits_become_the_upper_eight():
+    deep = Image.fromarray(np.array([[0, 256 * 7 + 3], [65535, 40000]], np.uint16))
+    pixels = Picture("deep.png", lambda: encoded(deep)).decode()
+    assert pixels[..., 0].tolist() == [[0, 7], [255, 156]]
+    assert (pixels == pixels[..., :1]).all()
+
+
+def test_a_size_that_is_known_is_not_read():
+    assert Picture("scene", missing, known_size=(3, 5)).size() == (3, 5)
+
+
 def missing():
     """What reading a file that is gone does."""
     raise FileNotFoundError(2, "No such file or directory")

@@ -69,4 +69,5 @@ class SyntheticScenes:
     def __getitem__(self, index: int) -> Record:
         scene = self.scene(index)
         key = f"{self.name}/{index:08d}"
-        return Record(key, self.name, (Picture(key, functools.partial(render, scene)),), {"scene": scene})
+        picture = Picture(key, functools.partial(render, scene), self.height_and_width)
+        return Record(key, self.name, (picture,), {"scene": scene})
