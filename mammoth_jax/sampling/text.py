@@ -97,11 +97,6 @@ class TextState:
         """Rows that go on."""
         return ~self.finished & (self.count < self.requests.max_tokens)
 
-    @property
-    def read(self) -> ReadPrompts:
-        """What a later turn goes on from."""
-        return ReadPrompts(self.cache, self.hidden, self.seen)
-
 
 def read(
     decoder: Decoder, inputs: TextInputs, capacity: int, cache_format: CacheFormat = "model"

@@ -151,7 +151,8 @@ def test_single_steps_write_what_the_loop_writes():
 def test_a_second_turn_equals_reading_everything_from_scratch():
     state = write(requests(budgets=(2, 0)))
     second = [[80, 81], [82, 83, 84]]
-    more = run_more(decoder(), state.read, inputs(second, state.cache.position.tolist()))
+    before = ReadPrompts(state.cache, state.hidden, state.seen)
+    more = run_more(decoder(), before, inputs(second, state.cache.position.tolist()))
     whole = [[*ROWS[0], *state.tokens[0, :2].tolist(), *second[0]], [*ROWS[1], *second[1]]]
     scratch = run_read(decoder(), inputs(whole), capacity=CAPACITY)
     np.testing.assert_allclose(first_scores(more), first_scores(scratch), atol=1e-4)
