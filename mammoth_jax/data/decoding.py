@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import grain
@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.data.mixing import Order
+from mammoth_jax.data.mixing import Draw, Order
 from mammoth_jax.data.position import HostShare
 from mammoth_jax.data.record import Record, Source, UnreadableRecord
 
@@ -93,20 +93,28 @@ class LeftOut:
     message: str = ""
 
 
+class AsListed:
+    """The order of a single source as it is."""
+
+    def __getitem__(self, n: int) -> Draw:
+        return Draw(0, n, 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Elements:
     """What becomes of each of a host's numbers from its ``first``-th on; ``used`` ones are not read again."""
 
     sources: Sequence[Source]
-    order: Order
+    order: Order | AsListed
     transform: Transform
     share: HostShare
     seed: int
     first: int
-    used: frozenset[int]
+    used: frozenset[int] = frozenset()
+    length: int = sys.maxsize
 
     def __len__(self) -> int:
-        return sys.maxsize - self.first
+        return self.length
 
     def __getitem__(self, index: int) -> Sample | LeftOut:
         number = self.share.number(self.first + index)
@@ -146,6 +154,18 @@ def read_ahead(
     )
     end = _EndWithParent(os.getpid())
     return iter(data.to_iter_dataset(alone).mp_prefetch(options, worker_init_fn=end))
+
+
+def read_in_order(
+    source: Source, numbers: range, transform: Transform, workers: Threads | Processes, batch_size: int
+) -> Iterator[Sample | LeftOut]:
+    """Records of one source once, as they are listed, prepared ahead; a sample's ``number`` is the record's."""
+    elements = Elements([source], AsListed(), transform, HostShare(), 0, numbers.start, length=len(numbers))
+    found = read_ahead(elements, workers, batch_size)
+    try:
+        yield from found
+    finally:
+        found.close()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,14 @@ import sys
 import numpy as np
 from PIL import Image
 
-from mammoth_jax.data.decoding import Processes, Threads
+from mammoth_jax.data.buckets import ToShape
+from mammoth_jax.data.decoding import Processes, Sample, Threads, read_in_order
 from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.loader import DataConfig, Loader
-from mammoth_jax.data.shapes import AspectBuckets
+from mammoth_jax.data.shapes import AspectBuckets, FixedShape
 from mammoth_jax.data.sources import Synthetic
 from mammoth_jax.data.tally import BadInput
+from tests.data.picture_files import picture_bytes
 
 WORKERS = (Threads(count=0), Threads(count=3, ahead=3), Processes(count=2))
 
@@ -57,6 +59,17 @@ def test_workers_change_nothing_also_after_a_resume_with_filled_queues(tmp_path)
         for a, b in zip(first[0], batches, strict=True):
             assert a.keys() == b.keys()
             assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_source_is_read_once_as_it_is_listed(tmp_path):
+    for i in range(9):
+        (tmp_path / f"{i}.png").write_bytes(picture_bytes(i, (8, 8)) if i != 5 else b"broken")
+    source = Folder(path=str(tmp_path)).open()
+    shape = FixedShape(height=8, width=8)
+    found = list(read_in_order(source, range(2, 8), ToShape(shape, shape.shapes()), Threads(count=2), 4))
+    assert [e.number for e in found] == [2, 3, 4, 5, 6, 7]
+    assert [getattr(e, "fate", "read") for e in found] == ["read"] * 3 + ["bad"] + ["read"] * 2
+    assert [int(e.arrays["picture"][0, 0, 0]) for e in found if isinstance(e, Sample)] == [2, 3, 4, 6, 7]
 
 
 SCRIPT = """
