@@ -4,7 +4,7 @@ One object a kind of model; the rest of the training does not know which it trai
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,7 @@ class Autoencoded:
     codes: ChosenCodes | None
 
 
+@runtime_checkable
 class Autoencode(Protocol):
     """The forward pass of one kind of model."""
 

@@ -5,7 +5,7 @@ import dataclasses
 from mammoth_jax.core.errors import InputError
 
 
-def _check_weights(where: str, **weights: float) -> None:
+def _check_weights(where: str, **weights: float | int) -> None:
     for name, weight in weights.items():
         if weight < 0:
             raise InputError(f"{where}.{name} {weight}: expected 0 (off) or a positive number")

@@ -27,7 +27,7 @@ def test_statistics_of_parts_added_in_any_order_are_those_of_the_whole():
 
 def test_distance_has_the_closed_form_of_commuting_covariances():
     def statistics(mean: list[float], deviation: list[float]) -> FeatureStatistics:
-        return FeatureStatistics(11, np.array(mean), 10 * np.diag(np.square(deviation)))
+        return FeatureStatistics(11, np.array(mean, float), 10.0 * np.diag(np.square(deviation)))
 
     a, b = statistics([0, 0, 1], [1, 2, 3]), statistics([2, 0, 0], [3, 2, 0])
     np.testing.assert_allclose(frechet_distance(a, b), 4 + 1 + (2**2 + 0 + 3**2), rtol=1e-12)

@@ -29,7 +29,7 @@ from tests.objectives.tokenizer_parts import pictures
 KEY = jax.random.key(0)
 ALL_ON = TokenizerLossConfig(l2=0.5, adversarial=AdversarialConfig(start_step=3))
 VAE_LOSSES = TokenizerLossConfig(
-    l2=0.5, semantic=0, latent=0.1, adversarial=AdversarialConfig(weight=0.7, balance=FixedWeight())
+    l2=0.5, semantic=0.0, latent=0.1, adversarial=AdversarialConfig(weight=0.7, balance=FixedWeight())
 )
 CODES = ThroughCodes(parts.MAMMOTHTOK)
 
@@ -146,7 +146,7 @@ def cast_networks(networks: Networks) -> Networks:
 
 def test_pixels_and_pictures_in_the_unit_range_give_one_loss():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
-    config = dataclasses.replace(VAE_LOSSES, perceptual=0, adversarial=None)
+    config = dataclasses.replace(VAE_LOSSES, perceptual=0.0, adversarial=None)
     run = jax.jit(
         lambda model, batch: generator_terms(
             model, Networks(), batch, KEY, 0, config=config, autoencode=ThroughGaussian()
@@ -185,11 +185,11 @@ def test_configurations_read_back_and_refuse_what_means_nothing():
     for config in (ALL_ON, VAE_LOSSES, dataclasses.replace(ALL_ON, adversarial=None)):
         assert decode(TokenizerLossConfig, encode(config)) == config
     with pytest.raises(InputError, match=r"losses\.semantic -1"):
-        TokenizerLossConfig(semantic=-1)
+        TokenizerLossConfig(semantic=-1.0)
     with pytest.raises(InputError, match="all 0"):
-        TokenizerLossConfig(l1=0, l2=0, perceptual=0)
+        TokenizerLossConfig(l1=0.0, l2=0.0, perceptual=0.0)
     with pytest.raises(InputError, match="adversarial: null"):
-        AdversarialConfig(weight=0)
+        AdversarialConfig(weight=0.0)
 
 
 def test_eight_devices_give_the_losses_and_gradients_of_one():
