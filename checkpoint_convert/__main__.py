@@ -18,7 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
     to_jax.add_argument("src", help="folder with config.json and *.safetensors")
     to_jax.add_argument("dst", help="folder to write; must not exist")
     to_torch = commands.add_parser("to-torch", help="a converted folder into the released format")
-    to_torch.add_argument("src", help="converted (or released-format) folder")
+    to_torch.add_argument(
+        "src", help="converted (or released-format) folder, or a training run: RUN or RUN@STEP"
+    )
     to_torch.add_argument("dst", help="folder to write; must not exist")
     to_torch.add_argument("--part", choices=("mammothtok", "vae"), help="write this part alone")
     assemble = commands.add_parser("assemble", help="a starting checkpoint from published parts")
@@ -57,9 +59,16 @@ def run(arguments: argparse.Namespace) -> None:
         parts = to_jax(arguments.src, arguments.dst)
         print(f"wrote {arguments.dst}: {', '.join(sorted(parts))}")
     elif arguments.command == "to-torch":
-        from checkpoint_convert.to_torch import to_torch
+        from mammoth_jax.training.runs import is_run
 
-        to_torch(arguments.src, arguments.dst, arguments.part)
+        if is_run(arguments.src):
+            from mammoth_jax.training.export import export_run
+
+            export_run(arguments.src, arguments.dst, arguments.part)
+        else:
+            from checkpoint_convert.to_torch import to_torch
+
+            to_torch(arguments.src, arguments.dst, arguments.part)
         print(f"wrote {arguments.dst}")
     else:
         from checkpoint_convert.assemble import assemble

@@ -34,7 +34,7 @@ Arrays = Iterable[tuple[str, np.ndarray | jax.Array]]
 
 PART_PREFIXES = {"mammothtok": MAMMOTHTOK, "vae": VAE}
 _PART_CONFIGS = {"mammothtok": "gen_tokenizer_config", "vae": "gen_vae_config"}
-_PART_STEMS = {"mammothtok": "model", "vae": "diffusion_pytorch_model"}
+PART_STEMS = {"mammothtok": "model", "vae": "diffusion_pytorch_model"}
 
 
 def to_torch(src: Path | str, dst: Path | str, part: str | None = None) -> None:
@@ -69,7 +69,7 @@ def to_torch(src: Path | str, dst: Path | str, part: str | None = None) -> None:
                 shutil.copyfile(file, folder / file.name)
         else:
             write_released(
-                folder, groups, released, arrays, prefix=prefix, stem=_PART_STEMS[part], max_bytes=None
+                folder, groups, released, arrays, prefix=prefix, stem=PART_STEMS[part], max_bytes=None
             )
             _write_json(
                 folder / "config.json", part_config(read_json(Path(src) / "config.json"), opened.config, part)

@@ -43,6 +43,7 @@ COMMANDS = {
         Command("train", "train from a configuration; again to go on", "mammoth_jax.cli.train"),
         Command("plot", "draw the curves of a training run", "mammoth_jax.cli.plot"),
         Command("tokenize", "a picture as visual tokens, and back", "mammoth_jax.cli.tokenize"),
+        Command("precompute", "codes and latents of a data set, into shards", "mammoth_jax.cli.precompute"),
         Command("info", "parts, shapes, parameters and memory of a checkpoint", "mammoth_jax.cli.info"),
         Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),
         Command("verify", "compare this installation with recorded numbers", "mammoth_jax.cli.verify"),

@@ -61,7 +61,9 @@ def train(work: Work, config: RunConfig, run: Path, mesh: Mesh) -> TrainState:
         state = _resume(work, checkpoints, batches)
         start = int(state.step)
         log = _Log(work, config, run, start, checkpoints)
-        compiled = jax.jit(work.step, donate_argnums=0)
+        # The state comes out laid out as it went in, else the second call would compile again.
+        layout = jax.tree.map(lambda x: x.sharding, state)
+        compiled = jax.jit(work.step, donate_argnums=0, out_shardings=(layout, None))
         root = jax.random.key(config.seed)
         watch = Stopwatch()
         try:

@@ -6,7 +6,9 @@ from typing import Any
 from flax import nnx
 from jax.sharding import Mesh
 
+from checkpoint_convert.converted import is_converted
 from checkpoint_convert.folder import ModelFolder
+from checkpoint_convert.part_folder import is_part, load_part
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract
 from mammoth_jax.training.runs import is_run, load_weights
@@ -35,7 +37,7 @@ def build_work(config: Any, mesh: Mesh, init: str | None = None) -> Work:
 
 
 def load_tokenizer(path: Path | str, kind: Tokenizer, mesh: Mesh) -> nnx.Module:
-    """MammothTok or the VAE, float32, out of a run or a model folder of the same sizes.
+    """MammothTok or the VAE, float32, out of a run, a model folder or a folder of its own, of the same sizes.
 
     Raises:
       InputError: it is neither, or holds another model.
@@ -43,6 +45,8 @@ def load_tokenizer(path: Path | str, kind: Tokenizer, mesh: Mesh) -> nnx.Module:
     template = abstract(kind.build)
     if is_run(path):
         return load_weights(path, template, mesh)
+    if not is_converted(path) and is_part(path, kind.config, kind.part):
+        return load_part(path, template, kind.config, kind.part, mesh)
     folder = ModelFolder.open(Path(path), list(_PARTS[kind.part]))
     module = getattr(folder.load(mesh, "float32"), kind.part)
     if module is None:

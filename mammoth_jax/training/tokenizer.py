@@ -184,15 +184,18 @@ def _initial(
 
 def _with_encoder(model: nnx.Module, file: str, kind: Tokenizer, mesh: Mesh) -> nnx.Module:
     """The model with AIMv2's weights in its encoder; what AIMv2 lacks (the projection to codes) stays as it is."""
-    tower = named_parameters(load_semantic_encoder(Path(file), kind.stride, mesh, jnp.float32))
-    own = named_parameters(model)
-    values = {f"encoder.{name}": p for name, p in tower.items()}
-    misfits = [n for n, p in values.items() if n not in own or tuple(own[n].shape) != tuple(p.shape)]
-    left = [n for n in own if n.startswith("encoder.") and n not in values and ".to_code." not in n]
-    if misfits or left:
+    loaded = load_semantic_encoder(Path(file), kind.stride, mesh, jnp.float32)
+    if loaded.positions is not None:
         raise InputError(
-            f"networks.encoder {file}: an AIMv2 of other sizes than mammothtok.encoder, or one of a fixed resolution; "
-            f"tensors that do not fit: {(misfits + left)[:3]}"
+            f"networks.encoder {file}: an AIMv2 of a fixed resolution; MammothTok starts from one of native resolution"
+        )
+    own = named_parameters(model)
+    values = {f"encoder.{name}": p for name, p in named_parameters(loaded).items()}
+    misfits = [n for n, p in values.items() if n not in own or tuple(own[n].shape) != tuple(p.shape)]
+    if misfits:
+        raise InputError(
+            f"networks.encoder {file}: an AIMv2 of other sizes than mammothtok.encoder; {len(misfits)} parameters do "
+            f"not fit, e.g. {misfits[:3]}"
         )
     return with_parameters(model, {n: values.get(n, p)[...] for n, p in own.items()})
 

@@ -18,6 +18,7 @@ from mammoth_jax.core.parameters import with_parameters
 from mammoth_jax.core.sharding import DEFAULT_RULES
 from mammoth_jax.core.types import Array, Float, UInt8
 from mammoth_jax.data.loader import DataConfig
+from mammoth_jax.models.inception import Inception
 from mammoth_jax.models.mammothtok.revival import count_codes
 from mammoth_jax.models.vae.model import VAE, postprocess
 from mammoth_jax.objectives.frechet import FeatureStatistics, frechet_distance
@@ -45,8 +46,7 @@ class TokenizerEvaluation:
         self._measure = jax.jit(self._latent_sums)
         self._noisy = jax.jit(self._with_noise)
         files = config.networks
-        inception = None if files.inception is None else load_inception(Path(files.inception), mesh)
-        self._features = None if inception is None else jax.jit(inception)
+        self._inception = None if files.inception is None else load_inception(Path(files.inception), mesh)
 
     def __call__(self, state: TrainState, step: int, pictures: Path) -> Numbers:
         """PSNR and SSIM per picture, and of codes their use, of latents their statistics; rFID with Inception.
@@ -62,9 +62,9 @@ class TokenizerEvaluation:
             sums.append(jax.device_get(values))
             if len(shown) * picture.shape[0] < 2 * _GRID_COLUMNS:
                 shown.append(np.stack([_local(picture), _local(made)]))
-            if self._features is not None:
-                originals.append(_everywhere(self._features(picture)))
-                reconstructions.append(_everywhere(self._features(made)))
+            if self._inception is not None:
+                originals.append(_everywhere(_features(self._inception, picture)))
+                reconstructions.append(_everywhere(_features(self._inception, made)))
         total = jax.tree.map(lambda *x: np.sum(x, axis=0), *sums)
         count = total.pop("count")
         counts = total.pop("counts", None)
@@ -155,6 +155,11 @@ def reconstruction_grid(
             line[:, : len(row)] = row.transpose(1, 0, 2, 3)
             lines.append(line.reshape(rows, width * cols, 3))
     return np.concatenate(lines)
+
+
+@jax.jit
+def _features(inception: Inception, picture: UInt8[Array, "b rows cols 3"]) -> Float[Array, "b d"]:
+    return inception(as_float(picture))
 
 
 def _local(x: Array) -> np.ndarray:

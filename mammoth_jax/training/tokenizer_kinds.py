@@ -18,6 +18,11 @@ class Tokenizer(Protocol):
     """One kind of model."""
 
     @property
+    def config(self) -> MammothConfig:
+        """Of the whole model that it is a part of."""
+        ...
+
+    @property
     def part(self) -> str:
         """Its name: in ``Mammoth``, and for ``to-torch --part``."""
         ...

@@ -1,0 +1,151 @@
+"""Precomputed shards: equal to encoding on the fly, training on them included; interruption; foreign models."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from mammoth_jax.cli.main import main
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.mesh import single_device_mesh
+from mammoth_jax.core.parameters import abstract
+from mammoth_jax.data.buckets import AsStored
+from mammoth_jax.data.decoding import Threads
+from mammoth_jax.data.loader import DataConfig, Loader
+from mammoth_jax.data.precomputed import Precomputed
+from mammoth_jax.data.shapes import FixedShape
+from mammoth_jax.data.sources import Synthetic
+from mammoth_jax.flow.path import interpolate, velocity_target
+from mammoth_jax.models.vae.model import Posterior
+from mammoth_jax.objectives.flow_matching import flow_matching_losses
+from mammoth_jax.pipelines.precompute import model_fingerprint
+from mammoth_jax.training.loop import train
+from mammoth_jax.training.runs import load_weights, open_run
+from mammoth_jax.training.tokenizer import tokenizer_work
+from mammoth_jax.training.tokenizer_kinds import KINDS
+from tests.training.tiny_tokenizer import training
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A training run of MammothTok and one of the VAE, of two steps."""
+    mesh, out = single_device_mesh(), {}
+    for task in KINDS:
+        config = training(task, losses={"adversarial": None}, discriminator=None, run={"steps": 3})
+        out[task] = tmp_path_factory.mktemp("runs") / task
+        open_run(out[task], config)
+        train(tokenizer_work(config, mesh), config.run, out[task], mesh)
+    return out
+
+
+@pytest.fixture(scope="module")
+def shards(runs, tmp_path_factory):
+    """The command's configuration and the shards of 20 scenes that it wrote."""
+    folder = tmp_path_factory.mktemp("shards")
+    config = {
+        "source": {"type": "Synthetic", "picture_size": 32, "length": 20},
+        "shape": {"type": "FixedShape", "height": 32, "width": 32},
+        "mammothtok": str(runs["mammothtok"]),
+        "vae": str(runs["vae"]),
+        "shard_size": 8,
+        "batch_size": 3,
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    assert main(["precompute", str(folder / "c.yaml"), "--out", str(folder / "out")]) == 0
+    return folder / "c.yaml", folder / "out"
+
+
+def models(runs):
+    """Both modules."""
+    config = training("vae").model
+    mesh = single_device_mesh()
+    return {task: load_weights(run, abstract(KINDS[task](config).build), mesh) for task, run in runs.items()}
+
+
+def loader(source, shape, **options):
+    data = DataConfig(sources=(source,), shape=shape, workers=Threads(count=0))
+    return Loader(data, batch_size=4, seed=3, **options)
+
+
+def test_training_on_shards_has_the_losses_of_encoding_on_the_fly(runs, shards):
+    mine = models(runs)
+    prints = {role: model_fingerprint(m) for role, m in mine.items()}
+    stored = loader(
+        Precomputed(path=str(shards[1])), AsStored(arrays=("codes", "mean", "logvar")), models=prints
+    )
+    fresh = loader(Synthetic(picture_size=32, length=20), FixedShape(height=32, width=32))
+
+    def flow_loss(posterior, key):
+        """Of a network that predicts nothing: the squared length of the velocity."""
+        a, b = jax.random.split(key)
+        latents = posterior.sample(jax.random.normal(a, posterior.mean.shape)).reshape(4, -1, 4)
+        noise = jax.random.normal(b, latents.shape)
+        target = velocity_target(noise, latents)
+        mixed = interpolate(noise, latents, jnp.full(4, 0.5))
+        return float(flow_matching_losses(mixed, target, jnp.ones(latents.shape[:2], bool)).sum().mean)
+
+    keys = set()
+    for step in range(5):
+        s, f = next(stored), next(fresh)
+        np.testing.assert_array_equal(s["number"], f["number"])
+        pixels = f["picture"].astype(np.float32) / 127.5 - 1
+        np.testing.assert_array_equal(s["codes"], mine["mammothtok"].encode(pixels))
+        key = jax.random.key(step)
+        ours, theirs = (
+            flow_loss(p, key) for p in (Posterior(s["mean"], s["logvar"]), mine["vae"].encode(pixels))
+        )
+        assert ours == pytest.approx(theirs, rel=1e-5)
+        keys |= set(s["number"].tolist())
+    assert len(keys) == 20
+
+
+def test_an_interrupted_run_goes_on_and_finished_shards_are_kept(shards, capsys):
+    config, out = shards
+    files = sorted(out.glob("*.safetensors"))
+    assert len(files) == 3
+    before = {f: f.stat().st_mtime_ns for f in files}
+    contents = files[1].read_bytes()
+    files[1].unlink()
+    assert main(["precompute", str(config), "--out", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out)["records"] == 20
+    assert files[1].read_bytes() == contents
+    assert {f: f.stat().st_mtime_ns for f in (files[0], files[2])} == {
+        f: before[f] for f in (files[0], files[2])
+    }
+
+
+def test_shards_of_another_tokenizer_are_refused(runs, shards):
+    other = dict.fromkeys(runs, "0" * 16)
+    with pytest.raises(InputError, match=r"shards were made by mammothtok .* this run has 0000"):
+        loader(Precomputed(path=str(shards[1])), AsStored(arrays=("codes",)), models=other)
+
+
+def test_tokenize_prints_the_codes_that_shards_hold_and_reconstructs(runs, tmp_path, capsys):
+    picture = Synthetic(picture_size=32, length=20).open()[0].pictures[0].decode()
+    Image.fromarray(np.pad(picture, ((0, 3), (0, 5), (0, 0)))).save(tmp_path / "a.png")
+    words = ["tokenize", str(tmp_path / "a.png"), "--model", str(runs["mammothtok"]), "--json"]
+    assert main([*words, "--reconstruct", str(tmp_path / "b.png")]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    expected = models(runs)["mammothtok"].encode(picture[None].astype(np.float32) / 127.5 - 1)[0]
+    assert answer["codes"] == expected.tolist() and answer["size"] == [32, 32]
+    assert Image.open(tmp_path / "b.png").size == (32, 32)
+    assert main(words[:-1]) == 0
+    assert [[int(x) for x in line.split()] for line in capsys.readouterr().out.splitlines()] == answer[
+        "codes"
+    ]
+
+
+def test_bad_requests_are_named(shards, tmp_path, capsys):
+    config, _ = shards
+    assert (
+        main(["precompute", str(config), "--out", str(tmp_path), "--vae", "null", "--mammothtok", "null"])
+        == 2
+    )
+    assert "give mammothtok, vae or both" in capsys.readouterr().err
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    assert main(["tokenize", str(tmp_path / "no.png"), "--preset", "nano"]) == 2
+    assert "cannot read the picture" in capsys.readouterr().err
