@@ -22,12 +22,15 @@ class Schedule:
         self._weights = list(weights)
         self._served = [0] * len(weights)
 
+    def _shares(self) -> list[int]:
+        """Whole numbers in the proportion in which the shapes are to be served."""
+        return self._weights
+
     def __next__(self) -> int:
         """The number of the next batch's shape."""
-        total, step = sum(self._weights), sum(self._served) + 1
-        lags = [
-            weight * step - served * total for weight, served in zip(self._weights, self._served, strict=True)
-        ]
+        shares = self._shares()
+        total, step = sum(shares), sum(self._served) + 1
+        lags = [share * step - served * total for share, served in zip(shares, self._served, strict=True)]
         shape = lags.index(max(lags))
         self._served[shape] += 1
         return shape

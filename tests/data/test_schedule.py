@@ -29,9 +29,9 @@ def test_a_rare_shape_is_served_a_little_less_than_it_was_seen():
         return int(number % 25 == 0)
 
     measured = MeasuredSchedule(2, kind, first=100)
-    assert [next(measured) for _ in range(100)].count(1) == 3
+    assert [next(measured) for _ in range(1000)].count(1) in (37, 38, 39)
     exact = Schedule([24, 1])
-    assert [next(exact) for _ in range(100)].count(1) == 4
+    assert [next(exact) for _ in range(1000)].count(1) == 40
 
 
 def test_a_schedule_goes_on_from_its_state():
