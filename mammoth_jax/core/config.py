@@ -145,14 +145,21 @@ def _encode(config: Any, kind: Any) -> Any:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the nested keys of ``changes`` put over it; lists are replaced whole."""
+    """``base`` with the nested keys of ``changes`` put over it; lists, and choices of another ``type``, are replaced
+    whole.
+    """
     out = dict(base)
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
-            out[key] = merge(out[key], value)
+        old = out.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _other_type(old, value):
+            out[key] = merge(old, value)
         else:
             out[key] = value
     return out
+
+
+def _other_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "type" in old and "type" in new and old["type"] != new["type"]
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _players(config: TokenizerTraining, kind: Tokenizer, dtype: Any) -> dict[str
         network = config.discriminator.network
         players[DISCRIMINATOR] = _player(
             abstract(lambda: Discriminator(network)),
-            _discriminate(config.losses.adversarial),
+            _discriminate(config.losses.adversarial, dtype),
             config.discriminator.optimizer,
             config.run.steps,
         )
@@ -135,7 +135,7 @@ def _reconstruct(config: TokenizerTraining, kind: Tokenizer, dtype: Any) -> Obje
     return objective
 
 
-def _discriminate(config: AdversarialConfig) -> Objective:
+def _discriminate(config: AdversarialConfig, dtype: Any) -> Objective:
     def objective(
         models: Models,
         batch: Mapping[str, Array],
@@ -147,12 +147,13 @@ def _discriminate(config: AdversarialConfig) -> Objective:
         network = models[DISCRIMINATOR]
         opposite = Opposite(passed.picture, carried["logits"])
         loss, terms, averages = discriminator_terms(
-            network,
+            network,  # type: ignore[arg-type]
             opposite,
             batch,
             key,
             step,
-            config=config,  # type: ignore[arg-type]
+            config=config,
+            dtype=dtype,
         )
         return Outcome(loss, terms, None, {**carried, "logits": averages})
 

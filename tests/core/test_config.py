@@ -149,3 +149,10 @@ def test_unreadable_files_are_bad_input(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(InputError, match=r"c\.yaml"):
         load_yaml(file)
+
+
+def test_a_choice_of_another_type_is_replaced_whole_and_one_of_the_same_is_changed():
+    base = {"shape": {"type": "Fixed", "height": 4, "width": 5}}
+    assert merge(base, {"shape": {"type": "Fixed", "width": 6}})["shape"]["height"] == 4
+    assert merge(base, {"shape": {"width": 6}})["shape"] == {"type": "Fixed", "height": 4, "width": 6}
+    assert merge(base, {"shape": {"type": "Free", "pixels": 9}})["shape"] == {"type": "Free", "pixels": 9}
