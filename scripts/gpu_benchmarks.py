@@ -57,6 +57,8 @@ def jobs(small: bool) -> list[Job]:
         for batch in ("1", "8"):
             more = ("--grid", grids[1], "--batch", batch)
             out.append(bench(f"decode {grids[1]} batch {batch}", "decode", preset, *more))
+            int8 = ("--decode-weights", "int8", "--cache", "int8")
+            out.append(bench(f"decode {grids[1]} batch {batch} int8", "decode", preset, *more, *int8))
         diffusion = ("--grid", grids[1], "--steps", steps)
         out.append(bench("dit", "dit", preset, *diffusion))
         out.append(bench("dit guided to 0.6", "dit", preset, *diffusion, "--cfg-range", "0,0.6"))
