@@ -1,6 +1,5 @@
 """Codes and latents of a whole source, written once into shards that training reads instead of pictures."""
 
-import concurrent.futures
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ from mammoth_jax.core.parameters import named_parameters
 from mammoth_jax.core.progress import Progress
 from mammoth_jax.core.types import Array, UInt8
 from mammoth_jax.data.buckets import ToShape
-from mammoth_jax.data.decoding import TooSmall
+from mammoth_jax.data.decoding import Processes, Sample, Threads, read_in_order
 from mammoth_jax.data.position import HostShare
-from mammoth_jax.data.record import Source, UnreadableRecord
+from mammoth_jax.data.record import Source
 from mammoth_jax.data.shapes import AspectBuckets, FixedShape
 from mammoth_jax.data.shard_writer import (
     Description,
@@ -41,7 +40,6 @@ from mammoth_jax.training.tasks import load_tokenizer
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 from mammoth_jax.training.tokenizer_kinds import KINDS
 
-_CENTRE = (0.5, 0.5)
 _STORED = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -60,7 +58,7 @@ class Precompute:
     latent_dtype: Literal["float32", "bfloat16"] = "float32"
     shard_size: int = 1024
     batch_size: int = 32
-    threads: int = 4
+    workers: Threads | Processes = Threads()
     bad_input: BadInput = BadInput()
 
     def __post_init__(self) -> None:
@@ -68,10 +66,9 @@ class Precompute:
             raise InputError(
                 "precompute: give mammothtok, vae or both; each is a model folder or a training run"
             )
-        if min(self.shard_size, self.batch_size, self.threads) < 1:
+        if min(self.shard_size, self.batch_size) < 1:
             raise InputError(
-                f"precompute: shard_size {self.shard_size}, batch_size {self.batch_size} and threads {self.threads} "
-                "must be at least 1"
+                f"precompute: shard_size {self.shard_size} and batch_size {self.batch_size} must be at least 1"
             )
 
     @property
@@ -109,12 +106,11 @@ def precompute(config: Precompute, folder: Path, mesh: Mesh, progress: Progress)
     encode = _Encoder(models, config, mesh)
     tally = Tally([source.name], config.bad_input)
     share = HostShare(jax.process_index(), jax.process_count())
-    with concurrent.futures.ThreadPoolExecutor(config.threads) as threads:
-        for shard in missing_shards(folder, description, share):
-            progress("shards", shard, description.shards)
-            keys, pictures = _read(source, description.records(shard), config, tally, threads)
-            left_out = len(description.records(shard)) - len(keys)
-            write_shard(folder, shard, keys, encode(pictures), left_out)
+    for shard in missing_shards(folder, description, share):
+        progress("shards", shard, description.shards)
+        numbers = description.records(shard)
+        keys, pictures = _read(source, numbers, config, tally)
+        write_shard(folder, shard, keys, encode(pictures), len(numbers) - len(keys))
     progress("shards", description.shards, description.shards)
     return (
         finish_shards(folder)
@@ -131,30 +127,20 @@ def _load(path: str, role: str, mesh: Mesh) -> nnx.Module:
 
 
 def _read(
-    source: Source, numbers: Sequence[int], config: Precompute, tally: Tally, threads: Any
+    source: Source, numbers: range, config: Precompute, tally: Tally
 ) -> tuple[list[str], list[UInt8[np.ndarray, "rows cols 3"]]]:
     """Keys and pictures of the records that can be read, in their order."""
     transform = ToShape(config.shape, config.shape.shapes())
-
-    def one(number: int) -> tuple[str, np.ndarray] | str | None:
-        try:
-            record = source[number]
-            return record.key, transform(record, _CENTRE)[1]["picture"]
-        except UnreadableRecord as error:
-            return str(error)
-        except TooSmall:
-            return None
-
     keys, pictures = [], []
-    for found in threads.map(one, numbers):
-        if found is None:
-            tally.add(0, "small")
-        elif isinstance(found, str):
-            tally.add_bad(0, found)
-        else:
+    for element in read_in_order(source, numbers, transform, config.workers, config.batch_size):
+        if isinstance(element, Sample):
             tally.add(0, "delivered")
-            keys.append(found[0])
-            pictures.append(found[1])
+            keys.append(source[element.number].key)
+            pictures.append(element.arrays["picture"])
+        elif element.fate == "bad":
+            tally.add_bad(0, element.message)
+        else:
+            tally.add(0, element.fate)
     return keys, pictures
 
 

@@ -31,7 +31,11 @@ def test_the_curriculum_is_that_of_the_papers_appendix():
     ]
     for stage in stages:
         assert isinstance(stage.optimizer.groups[0].schedule, WarmupCosine)
-        assert (stage.optimizer.beta1, stage.optimizer.beta2, stage.optimizer.weight_decay) == (0.9, 0.95, 0.1)
+        assert (stage.optimizer.beta1, stage.optimizer.beta2, stage.optimizer.weight_decay) == (
+            0.9,
+            0.95,
+            0.1,
+        )
         natural, synthetic = stage.data.sources
         assert natural.weight == 3 * synthetic.weight
         photos, text = natural.sources
@@ -46,7 +50,11 @@ def test_the_curriculum_is_that_of_the_papers_appendix():
 
 
 def test_a_preset_takes_the_place_of_the_model_and_overrides_come_last():
-    config = load_training(TRAIN / "mammothtok.yaml", "nano", ["--run.batch_size", "8", "--losses.adversarial", "null", "--discriminator=null"])
+    config = load_training(
+        TRAIN / "mammothtok.yaml",
+        "nano",
+        ["--run.batch_size", "8", "--losses.adversarial", "null", "--discriminator=null"],
+    )
     assert config.model.mammothtok.encoder.patch_size == 8
     assert config.run.batch_size == 8 and config.losses.adversarial is None
 
@@ -68,5 +76,5 @@ def test_bad_files_are_named(text, words, tmp_path):
 
 def test_shipped_configurations_are_found_by_name():
     assert load_training(Path("nano/vae")).task == "vae"
-    with pytest.raises(InputError, match="one of the shipped: mammothtok.yaml, .*nano/vae.yaml"):
+    with pytest.raises(InputError, match=r"one of the shipped: mammothtok.yaml, .*nano/vae.yaml"):
         load_training(Path("nowhere"))

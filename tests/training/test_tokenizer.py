@@ -23,7 +23,7 @@ from tests.training.tiny_tokenizer import training
 @pytest.fixture(scope="module", params=["mammothtok", "vae"])
 def run(request, tmp_path_factory):
     """A short run of each kind: folder, configuration, state and its log."""
-    config = training(request.param, ema_decay=0.9)
+    config = training(request.param, ema_decay=0.9, run={"steps": 12, "evaluation_interval": 12})
     folder, mesh = tmp_path_factory.mktemp(request.param), single_device_mesh()
     state = train(tokenizer_work(config, mesh), config.run, folder, mesh)
     return folder, config, state, {r["step"]: r for r in read_metrics(folder)}
@@ -42,21 +42,22 @@ def test_every_term_is_logged_apart_and_the_adversary_starts_at_its_step(run):
 
 def test_the_reconstruction_gets_better(run):
     _, _, _, log = run
-    assert log[3]["l2"] < log[1]["l2"]  # the adversary starts after that
+    first, last = (np.mean([log[i]["l2"] for i in steps]) for steps in (range(1, 5), range(9, 13)))
+    assert last < 0.95 * first
 
 
 def test_an_evaluation_writes_numbers_and_a_grid_of_inputs_above_outputs(run):
     folder, config, _, log = run
-    assert log[6]["evaluation/pictures"] == 16
-    assert 3 < log[6]["evaluation/psnr"] < 40 and -1 < log[6]["evaluation/ssim"] < 1
-    grid = np.asarray(Image.open(folder / "pictures" / "00000006.png"))
+    assert log[12]["evaluation/pictures"] == 16
+    assert 3 < log[12]["evaluation/psnr"] < 40 and -1 < log[12]["evaluation/ssim"] < 1
+    grid = np.asarray(Image.open(folder / "pictures" / "00000012.png"))
     assert grid.shape == (2 * 32, 16 * 32, 3)
     if config.task == "mammothtok":
-        assert 1 <= log[6]["evaluation/perplexity"] <= 32
+        assert 1 <= log[12]["evaluation/perplexity"] <= 32
     else:
         latents = json.loads((folder / "latents.json").read_text())
-        assert latents["scaling_factor"] == pytest.approx(log[6]["evaluation/latent_scale"])
-        assert log[6]["evaluation/psnr_with_noise"] < log[6]["evaluation/psnr"] + 1
+        assert latents["scaling_factor"] == pytest.approx(log[12]["evaluation/latent_scale"])
+        assert log[12]["evaluation/psnr_with_noise"] < log[12]["evaluation/psnr"] + 1
 
 
 def test_measured_shift_and_scale_give_latents_of_unit_deviation(tmp_path):
