@@ -24,6 +24,15 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def write_text_whole(path: Path, text: str) -> None:
+    """:func:`write_whole` of a text, in UTF-8."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
+
+
 def prepare_output_folder(folder: Path) -> None:
     """Creates the folder if need be and makes sure that files can be written into it, before any work is done.
 

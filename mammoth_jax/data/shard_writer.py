@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.files import prepare_output_folder, write_whole
+from mammoth_jax.core.files import prepare_output_folder, write_text_whole, write_whole
 from mammoth_jax.data.position import HostShare
 
 DESCRIPTION, MANIFEST = "description.json", "manifest.json"
@@ -177,7 +177,4 @@ def finish_shards(folder: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, data: Any) -> None:
-    def write(path: Path) -> None:
-        path.write_text(json.dumps(data, indent=1), encoding="utf-8")
-
-    write_whole(file, write)
+    write_text_whole(file, json.dumps(data, indent=1))

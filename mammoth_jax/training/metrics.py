@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.files import write_whole
+from mammoth_jax.core.files import write_text_whole
 
 FILE = "metrics.jsonl"
 Numbers = Mapping[str, Any]
@@ -37,8 +37,7 @@ class JsonLines:
         self._file = run / FILE
         if self._file.exists():
             kept = [record for record in read_metrics(run) if record["step"] <= step]
-            text = "".join(map(_line, kept))
-            write_whole(self._file, lambda path: _write(path, text))
+            write_text_whole(self._file, "".join(map(_line, kept)))
         self._stream = self._file.open("a", encoding="utf-8")
 
     def write(self, step: int, numbers: Numbers) -> None:
@@ -111,10 +110,6 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise InputError(f"{file}, line {number} is not JSON: {line[:60]!r}") from error
     return records
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from mammoth_jax.core.config import decode, dump_yaml, encode, load_yaml
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.files import prepare_output_folder, write_whole
+from mammoth_jax.core.files import prepare_output_folder, write_text_whole
 from mammoth_jax.core.parameters import named_parameters, with_parameters
 from mammoth_jax.training.checkpoint import FOLDER, Checkpoints
 from mammoth_jax.training.state import parameter_shardings
@@ -45,8 +45,7 @@ def open_run(run: Path, config: Any) -> None:
     if not file.exists():
         if any(run.iterdir()):
             raise InputError(f"{run} holds files but no run; choose an empty or a new folder")
-        text = dump_yaml(config)
-        write_whole(file, lambda path: _write(path, text))
+        write_text_whole(file, dump_yaml(config))
         return
     before, now = _flat(yaml.safe_load(file.read_text(encoding="utf-8"))), _flat(encode(config))
     free = {f"{section}.{name}" for section, names in _FREE.items() for name in names}
@@ -131,7 +130,3 @@ def load_weights(path: Path | str, template: nnx.Module, mesh: Mesh, player: str
             folder, args=ocp.args.PyTreeRestore(item=target, restore_args=arguments, partial_restore=True)
         )
     return with_parameters(template, restored[kept][player])
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
 from checkpoint_convert.published import load_inception
-from mammoth_jax.core.files import write_whole
+from mammoth_jax.core.files import write_text_whole, write_whole
 from mammoth_jax.core.parameters import with_parameters
 from mammoth_jax.core.sharding import DEFAULT_RULES
 from mammoth_jax.core.types import Array, Float, UInt8
@@ -119,8 +119,8 @@ class TokenizerEvaluation:
         shift = total / size
         scale = 1 / np.sqrt(square / size - shift**2)
         if jax.process_index() == 0:
-            text = json.dumps({"shift_factor": shift, "scaling_factor": scale}) + "\n"
-            write_whole(run / LATENTS, lambda path: _write(path, text))
+            measured = {"shift_factor": shift, "scaling_factor": scale}
+            write_text_whole(run / LATENTS, json.dumps(measured) + "\n")
         losses = [
             jax.device_get(self._noisy(params, x, jnp.float32(_NOISE / scale)))
             for x in self._pictures(self._config.evaluation)
@@ -171,7 +171,3 @@ def _local(x: Array) -> np.ndarray:
 def _everywhere(x: Array) -> np.ndarray:
     """All rows of an array, on every process."""
     return np.concatenate([np.asarray(rows, np.float32) for rows in gather(_local(x).tolist())])
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")

@@ -1,0 +1,56 @@
+"""Writers beside the JSON lines: TensorBoard, Weights & Biases, and what a missing extra says."""
+
+import sys
+import types
+
+import pytest
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.training.metrics import LOGGERS, TensorBoard, WeightsAndBiases
+
+
+def test_tensorboard_events_hold_the_numbers(tmp_path):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    writer = TensorBoard(tmp_path, 0)
+    writer.write(3, {"l2": 0.25, "word": "not a number"})
+    writer.close()
+    (file,) = (tmp_path / "tensorboard").glob("events.*")
+    data, found, at = file.read_bytes(), {}, 0
+    while at < len(data):  # TFRecord: length, checksum, bytes, checksum
+        size = int.from_bytes(data[at : at + 8], "little")
+        event = Event.FromString(data[at + 12 : at + 12 + size])
+        found |= {value.tag: (event.step, value.simple_value) for value in event.summary.value}
+        at += 16 + size
+    assert found == {"l2": (3, 0.25)}
+
+
+def test_weights_and_biases_gets_the_steps_and_resumes_under_the_runs_name(tmp_path, monkeypatch):
+    calls = []
+
+    class Run:
+        def log(self, numbers, step):
+            calls.append((step, numbers))
+
+        def finish(self):
+            calls.append("finished")
+
+    def init(**options):
+        calls.append(options)
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    writer = WeightsAndBiases(tmp_path / "runs" / "tok", 5)
+    writer.write(6, {"l2": 1.0})
+    writer.close()
+    assert calls[0]["id"] == calls[0]["name"] == "tok" and calls[0]["resume"] == "allow"
+    assert calls[1:] == [(6, {"l2": 1.0}), "finished"]
+
+
+@pytest.mark.parametrize("name", list(LOGGERS))
+def test_a_logger_whose_package_is_missing_names_the_extra(name, tmp_path, monkeypatch):
+    for module in ("tensorboardX", "wandb"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"pip install 'mammoth-jax\[{name}\]'"):
+        LOGGERS[name](tmp_path, 0)
