@@ -25,23 +25,17 @@ from mammoth_jax.flow.path import interpolate, velocity_target
 from mammoth_jax.models.vae.model import Posterior
 from mammoth_jax.objectives.flow_matching import flow_matching_losses
 from mammoth_jax.pipelines.precompute import model_fingerprint
-from mammoth_jax.training.loop import train
-from mammoth_jax.training.runs import load_weights, open_run
-from mammoth_jax.training.tokenizer import tokenizer_work
+from mammoth_jax.training.runs import load_weights
 from mammoth_jax.training.tokenizer_kinds import KINDS
-from tests.training.tiny_tokenizer import training
+from tests.training.tiny_tokenizer import training, untrained_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A training run of MammothTok and one of the VAE, of two steps."""
-    mesh, out = single_device_mesh(), {}
-    for task in KINDS:
-        config = training(task, losses={"adversarial": None}, discriminator=None, run={"steps": 3})
-        out[task] = tmp_path_factory.mktemp("runs") / task
-        open_run(out[task], config)
-        train(tokenizer_work(config, mesh), config.run, out[task], mesh)
-    return out
+    """A run of MammothTok and one of the VAE."""
+    folder = tmp_path_factory.mktemp("runs")
+    plain = {"losses": {"adversarial": None}, "discriminator": None}
+    return {task: untrained_run(folder / task, training(task, **plain)) for task in KINDS}
 
 
 @pytest.fixture(scope="module")

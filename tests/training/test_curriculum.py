@@ -1,6 +1,7 @@
 """The curriculum by its commands: low resolution, larger, then native aspect ratios; and the 7/8 path of patch 14."""
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
@@ -52,6 +53,7 @@ def stage(folder, name, shape, steps, rate, **changes):
     return str(file)
 
 
+@pytest.mark.slow
 def test_three_stages_each_start_from_the_last(tmp_path):
     write_pictures(tmp_path / "pictures")
     fixed = [{"type": "FixedShape", "height": n, "width": n, "max_upscale": 2.0} for n in (32, 48)]

@@ -11,12 +11,10 @@ from checkpoint_convert.safetensors_file import read_header
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, initialize, named_parameters
-from mammoth_jax.training.loop import train
 from mammoth_jax.training.runs import load_weights, open_run
 from mammoth_jax.training.tasks import build_work, load_tokenizer
-from mammoth_jax.training.tokenizer import tokenizer_work
 from mammoth_jax.training.tokenizer_kinds import KINDS
-from tests.training.tiny_tokenizer import training
+from tests.training.tiny_tokenizer import training, untrained_run
 
 
 def kind(task):
@@ -43,14 +41,13 @@ def test_a_part_written_and_read_is_bit_identical_and_starts_a_run(task, tmp_pat
 
 
 def test_a_run_of_the_vae_is_exported_with_its_measured_scale(tmp_path):
-    config = training("vae", losses={"adversarial": None}, discriminator=None, run={"steps": 3})
-    mesh, run = single_device_mesh(), tmp_path / "run"
-    open_run(run, config)
-    train(tokenizer_work(config, mesh), config.run, run, mesh)
+    config = training("vae", losses={"adversarial": None}, discriminator=None)
+    mesh = single_device_mesh()
+    latents = {"shift_factor": 0.25, "scaling_factor": 1.5}
+    run = untrained_run(tmp_path / "run", config, latents)
     assert main(["to-torch", str(run), str(tmp_path / "out"), "--part", "vae"]) == 0
     written = json.loads((tmp_path / "out" / "config.json").read_text())
-    measured = json.loads((run / "latents.json").read_text())
-    assert {key: written[key] for key in measured} == measured
+    assert {key: written[key] for key in latents} == latents
     (file,) = (tmp_path / "out").glob("*.safetensors")
     assert "decoder.conv_out.weight" in read_header(file).tensors
     template = abstract(kind("vae").build)

@@ -1,7 +1,13 @@
 """A training configuration of a few thousand parameters, with its data written to a folder or drawn."""
 
+import json
+
 from mammoth_jax.core.config import decode, merge
+from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.presets import load_preset
+from mammoth_jax.training.checkpoint import Checkpoints
+from mammoth_jax.training.runs import open_run
+from mammoth_jax.training.tokenizer import tokenizer_work
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 
 MODEL = merge(
@@ -71,3 +77,16 @@ def training(task="mammothtok", **changes) -> TokenizerTraining:
         },
     }
     return decode(TokenizerTraining, merge(data, changes))
+
+
+def untrained_run(folder, config, latents=None):
+    """A run's folder with one checkpoint, of step 1, whose weights are the start weights."""
+    mesh = single_device_mesh()
+    open_run(folder, config)
+    state = tokenizer_work(config, mesh).initial()
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(1, state, {"hosts": []})
+    checkpoints.close()
+    if latents is not None:
+        (folder / "latents.json").write_text(json.dumps(latents))
+    return folder
