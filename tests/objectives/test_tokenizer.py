@@ -192,6 +192,7 @@ def test_configurations_read_back_and_refuse_what_means_nothing():
         AdversarialConfig(weight=0.0)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_losses_and_gradients_of_one():
     batch = {"picture": pictures(8, 8, 8, 3)}
     model, networks = parts.mammothtok(), parts.networks()
