@@ -31,7 +31,6 @@ def test_the_moving_average_is_that_of_the_last_values():
 
 
 def test_the_command_writes_one_picture(tmp_path, capsys):
-    pytest.importorskip("matplotlib")
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in RECORDS))
     assert main(["plot", str(tmp_path)]) == 0
     out = capsys.readouterr().out.strip()

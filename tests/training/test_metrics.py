@@ -10,7 +10,6 @@ from mammoth_jax.training.metrics import LOGGERS, TensorBoard, WeightsAndBiases
 
 
 def test_tensorboard_events_hold_the_numbers(tmp_path):
-    pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
 
     writer = TensorBoard(tmp_path, 0)
