@@ -16,6 +16,8 @@ import yaml
 from mammoth_jax.core.compat import ReleaseFaults
 from mammoth_jax.data.loader import DataConfig
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.pipelines.precompute import Precompute
+from mammoth_jax.training.tokenizer_config import TokenizerTraining
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("mammoth_jax", "checkpoint_convert")
@@ -129,7 +131,10 @@ def test_every_configuration_field_is_read_by_some_code():
     reads = Reads()
     for _, tree in sources():
         reads.visit(tree)
-    classes = config_classes(DataConfig, config_classes(MammothConfig, set())) | {ReleaseFaults}
+    seen: set = set()
+    for config in (MammothConfig, DataConfig, TokenizerTraining, Precompute):
+        config_classes(config, seen)
+    classes = seen | {ReleaseFaults}
     fields = {f"{c.__name__}.{f.name}" for c in classes for f in dataclasses.fields(c)}
     assert len(fields) > 50
     unread = sorted(name for name in fields if name.split(".")[1] not in reads.names)

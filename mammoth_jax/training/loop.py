@@ -82,7 +82,7 @@ def train(work: Work, config: RunConfig, run: Path, mesh: Mesh) -> TrainState:
                         log.settle()  # a step that was not finite must not be saved
                         with watch("checkpoint"):
                             checkpoints.save(step, state, {"hosts": gather(batches.state())})
-                    log.seconds(step, watch)
+                    log.seconds(watch)
                     if stop and not last:
                         raise Interrupted(
                             f"stopped at step {step} of {config.steps}; the same command goes on"
@@ -186,7 +186,7 @@ class _Log:
         assert self._pending is not None and self._pending.step == step
         self._pending.more |= {f"evaluation/{name}": value for name, value in numbers.items()}
 
-    def seconds(self, step: int, watch: Stopwatch) -> None:
+    def seconds(self, watch: Stopwatch) -> None:
         if self._pending is not None:
             self._pending.more |= {f"seconds/{name}": value for name, value in watch.lap().items()}
 
@@ -203,13 +203,13 @@ class _Log:
         terms = {name: float(term.total / term.weight) for name, term in report.terms.items() if term.weight}
         norms = {f"gradient_norm/{name}": float(norm) for name, norm in report.gradient_norms.items()}
         self._guard(pending.step, bool(report.applied), terms | norms)
-        rates = {f"learning_rate/{n}": float(rate(pending.step - 1)) for n, rate in self._work.rates.items()}
-        numbers = {**terms, **norms, **rates, **pending.data, **pending.more}
         self._console(pending.step, terms, pending.more)
-        evaluated = any(name.startswith("evaluation/") for name in numbers)
-        if evaluated or pending.step % self._config.log_interval == 0:
-            for writer in self._writers:
-                writer.write(pending.step, numbers)
+        evaluated = any(name.startswith("evaluation/") for name in pending.more)
+        if not self._writers or not (evaluated or pending.step % self._config.log_interval == 0):
+            return
+        rates = {f"learning_rate/{n}": float(rate(pending.step - 1)) for n, rate in self._work.rates.items()}
+        for writer in self._writers:
+            writer.write(pending.step, {**terms, **norms, **rates, **pending.data, **pending.more})
 
     def _guard(self, step: int, applied: bool, values: Mapping[str, float]) -> None:
         if applied:
