@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image, ImageOps
 
-from mammoth_jax.core.types import UInt8
+from mammoth_jax.core.types import Float, Int, UInt8
 from mammoth_jax.processing.image import to_rgb
 
 
@@ -20,17 +20,28 @@ class UnreadablePicture(UnreadableRecord):
     """A picture that cannot be read or decoded."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded:
+    """A picture as the frozen models see it: codes of the tokenizer, the VAE's posterior; None what is not known."""
+
+    codes: Int[np.ndarray, "rows cols"] | None = None
+    mean: Float[np.ndarray, "h w c"] | None = None
+    logvar: Float[np.ndarray, "h w c"] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """A picture that is not read yet.
 
     ``where`` names it in messages (``shard.tar:member.jpg``); ``read`` returns the bytes of a picture file, or pixels
     (uint8, ``[height, width, 3]``) where there is no file; then ``known_size`` gives height and width beforehand.
+    ``encoded`` is what was computed of it beforehand, if anything was.
     """
 
     where: str
     read: Callable[[], bytes | np.ndarray]
     known_size: tuple[int, int] | None = None
+    encoded: Encoded | None = None
 
     def decode(self) -> UInt8[np.ndarray, "height width 3"]:
         """RGB pixels as the photographer held the camera (EXIF), transparent ones laid over white.
