@@ -16,10 +16,11 @@ from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.backbone.multimodal import feature_slots, place_features
 from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig, Qwen25VLVisionConfig
-from mammoth_jax.models.backbone.vision_inputs import VisionFeatures, aligned_points, window_order
+from mammoth_jax.models.backbone.vision_inputs import VisionFeatures, window_order
 from mammoth_jax.models.backbone.vision_qwen3 import Qwen3VLVision
 from mammoth_jax.models.backbone.vision_qwen25 import Qwen25VLVision
 from mammoth_jax.processing.mrope import Qwen3VLBlocks, multimodal_positions
+from mammoth_jax.processing.vision_places import aligned_points
 from tests.tiny_model import random_weights
 
 QWEN3 = Qwen3VLVisionConfig(

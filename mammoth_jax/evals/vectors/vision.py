@@ -18,7 +18,6 @@ from mammoth_jax.models.backbone.vision_config import Qwen25VLVisionConfig
 from mammoth_jax.models.backbone.vision_inputs import (
     Qwen3VLVisionInputs,
     VisionFeatures,
-    frame_cells,
     window_order,
 )
 from mammoth_jax.models.backbone.vision_qwen3 import Qwen3VLVision
@@ -30,6 +29,7 @@ from mammoth_jax.processing.mrope import (
     RowPositions,
     multimodal_positions,
 )
+from mammoth_jax.processing.vision_places import frame_cells
 
 Tower = Qwen3VLVision | Qwen25VLVision
 PREFIX = "model.visual."
