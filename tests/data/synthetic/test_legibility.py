@@ -11,8 +11,8 @@ from mammoth_jax.data.synthetic.background import (
     TEXTURE_PARTNERS,
     legible_colours,
 )
+from mammoth_jax.data.synthetic.composition import LEAST_LETTER, LEAST_SIZE
 from mammoth_jax.data.synthetic.render import render
-from mammoth_jax.data.synthetic.sampling import LEAST_LETTER, LEAST_SIZE
 from mammoth_jax.data.synthetic.scene import Gradient, Plain
 from mammoth_jax.data.synthetic.source import SyntheticScenes
 from mammoth_jax.data.synthetic.vocabulary import BACKGROUND_COLOURS, COLOURS, RGB, SHAPES

@@ -8,8 +8,8 @@ import pytest
 
 from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.synthetic.composition import LEAST_LETTER, LEAST_SIZE
 from mammoth_jax.data.synthetic.render import boxes_meet, render
-from mammoth_jax.data.synthetic.sampling import LEAST_LETTER, LEAST_SIZE
 from mammoth_jax.data.synthetic.scene import to_json
 from mammoth_jax.data.synthetic.source import SyntheticScenes
 from mammoth_jax.data.synthetic.split import held_out_in
