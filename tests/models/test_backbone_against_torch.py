@@ -304,7 +304,7 @@ def _rows_for_columns(name: str) -> TextInputs:
 
 def _other_order(name: str) -> TextInputs:
     right = forced(name)
-    tokens = np.roll(np.asarray(right.features.tokens), 1, axis=0)
+    tokens = np.roll(np.asarray(right.features.tokens), 1, axis=1)
     return dataclasses.replace(right, features=dataclasses.replace(right.features, tokens=tokens))
 
 

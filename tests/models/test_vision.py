@@ -67,7 +67,7 @@ def pixels(grids, seed=0):
 def features(config, patches, grids, lengths=(64,)):
     """Tokens and DeepStack features without those of the padding, ``[1 + taps, m, d]``."""
     out = forward(tower(config), tower(config).prepare(patches, grids, lengths))
-    return np.concatenate([out.tokens[None], out.deepstack])[:, : len(patches) // 4]
+    return np.concatenate([out.tokens[None], out.deepstack])[:, 0, : len(patches) // 4]
 
 
 @BOTH
@@ -83,11 +83,11 @@ def test_what_the_tail_holds_changes_nothing(config):
     inputs = tower(config).prepare(pixels(GRIDS), GRIDS, [64])
     count = int(np.count_nonzero(inputs.frames))
     noisy = inputs.patches.copy()
-    noisy[count:] = 100.0
+    noisy[:, count:] = 100.0
     plain, changed = (
         forward(tower(config), i).tokens for i in (inputs, dataclasses.replace(inputs, patches=noisy))
     )
-    np.testing.assert_array_equal(plain[: count // 4], changed[: count // 4])
+    np.testing.assert_array_equal(plain[0, : count // 4], changed[0, : count // 4])
 
 
 @BOTH
@@ -96,6 +96,18 @@ def test_a_packed_picture_is_the_picture_alone(config):
     packed = features(config, patches, GRIDS)
     alone = features(config, patches[24:40], GRIDS[1:2])
     np.testing.assert_allclose(packed[:, 6:10], alone, atol=1e-5)
+
+
+@BOTH
+def test_rows_of_patches_are_towers_of_their_own(config):
+    grids = [GRIDS, [(1, 8, 4), (1, 2, 2)]]
+    single = [tower(config).prepare(pixels(g, seed), g, [64]) for seed, g in enumerate(grids)]
+    both = forward(tower(config), jax.tree.map(lambda *rows: np.concatenate(rows), *single))
+    for row, inputs in enumerate(single):
+        alone = forward(tower(config), inputs)
+        count = np.count_nonzero(inputs.frames) // 4
+        np.testing.assert_allclose(both.tokens[row, :count], alone.tokens[0, :count], atol=1e-6)
+        np.testing.assert_allclose(both.deepstack[:, row, :count], alone.deepstack[:, 0, :count], atol=1e-6)
 
 
 @BOTH
@@ -118,7 +130,7 @@ def test_all_grids_of_one_padded_length_share_a_program(config):
     for grids in (GRIDS, [(1, 8, 8)], [(3, 2, 2)]):
         run(tower(config), tower(config).prepare(pixels(grids), grids, [16, 64]))
     run(tower(config), tower(config).prepare(pixels([(1, 4, 4)]), [(1, 4, 4)], [64, 16]))
-    assert [shape[0] for shape in traced] == [64, 16]  # 52 and 64 patches, then 12 and 16
+    assert [shape[1] for shape in traced] == [64, 16]  # 52 and 64 patches, then 12 and 16
 
 
 @BOTH
@@ -154,7 +166,7 @@ def test_a_sharded_tower_gives_the_same_features(config):
     sharded = random_weights(abstract(lambda: build(config)), 0, mesh)
     with jax.set_mesh(mesh):
         out = jax.jit(lambda m, i: m(i))(sharded, sharded.prepare(pixels(GRIDS), GRIDS, [64]))
-    got = np.concatenate([out.tokens[None], out.deepstack])[:, :13]
+    got = np.concatenate([out.tokens[None], out.deepstack])[:, 0, :13]
     np.testing.assert_allclose(got, features(config, pixels(GRIDS), GRIDS), atol=1e-5)
 
 
@@ -164,14 +176,14 @@ def test_a_tower_in_bfloat16_stays_near(config):
     out = forward(cast(tower(config), jnp.bfloat16), inputs)
     assert out.tokens.dtype == out.deepstack.dtype == jnp.bfloat16
     exact = features(config, pixels(GRIDS), GRIDS)[0]
-    assert np.abs(out.tokens.astype(np.float32) - exact).max() < 0.05 * np.abs(exact).max()
+    assert np.abs(out.tokens[0].astype(np.float32) - exact).max() < 0.05 * np.abs(exact).max()
 
 
 def test_a_picture_of_the_position_grid_takes_its_cells_as_they_are():
     side = QWEN3.position_side
     inputs = tower(QWEN3).prepare(pixels([(1, side, side)]), [(1, side, side)])
-    cells = inputs.rope_ids[:, 0] * side + inputs.rope_ids[:, 1]
-    got = tower(QWEN3).positions(jax.tree.map(jnp.asarray, inputs))
+    cells = inputs.rope_ids[0, :, 0] * side + inputs.rope_ids[0, :, 1]
+    got = tower(QWEN3).positions(jax.tree.map(jnp.asarray, inputs))[0]
     np.testing.assert_allclose(got, tower(QWEN3).pos_embed[...][cells], atol=1e-6)
 
 
@@ -182,8 +194,8 @@ def test_positions_are_bilinear_with_corner_on_corner():
     named = {name: p[...] for name, p in named_parameters(model).items()}
     model = with_parameters(model, named | {"pos_embed": jnp.asarray(ramp)})
     inputs = model.prepare(pixels([(1, 6, 8)]), [(1, 6, 8)])
-    got = model.positions(jax.tree.map(jnp.asarray, inputs))[:, :2]
-    np.testing.assert_allclose(got, inputs.rope_ids * [3 / 5, 3 / 7], atol=1e-6)
+    got = model.positions(jax.tree.map(jnp.asarray, inputs))[0, :, :2]
+    np.testing.assert_allclose(got, inputs.rope_ids[0] * [3 / 5, 3 / 7], atol=1e-6)
 
 
 def test_a_single_row_of_points_starts_at_the_corner():
@@ -195,7 +207,7 @@ def test_a_single_row_of_points_starts_at_the_corner():
 def test_patches_come_in_merge_blocks():
     inputs = tower(QWEN3).prepare(pixels([(1, 2, 4)]), [(1, 2, 4)])
     expected = [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]]
-    np.testing.assert_array_equal(inputs.rope_ids, expected)
+    np.testing.assert_array_equal(inputs.rope_ids, [expected])
 
 
 def test_windows_go_in_raster_order_and_never_across_frames():
@@ -232,7 +244,7 @@ def test_a_tap_is_its_layers_output():
 def test_a_tower_without_taps_gives_no_deepstack():
     config = dataclasses.replace(QWEN3, deepstack_visual_indexes=())
     out = forward(tower(config), tower(config).prepare(pixels(GRIDS), GRIDS))
-    assert out.deepstack.shape == (0, 13, 12)
+    assert out.deepstack.shape == (0, 1, 13, 12)
 
 
 @BOTH
@@ -304,16 +316,35 @@ def test_features_take_the_placeholders_places_in_order():
     np.testing.assert_array_equal(slots(), [[-1, -1, -1, 3, 4, -1], [-1, 0, 1, -1, 2, -1]])
     rng = np.random.default_rng(0)
     given = VisionFeatures(
-        jnp.asarray(rng.standard_normal((8, 12)), jnp.float32),
-        jnp.asarray(rng.standard_normal((2, 8, 12)), jnp.float32),
+        jnp.asarray(rng.standard_normal((1, 8, 12)), jnp.float32),
+        jnp.asarray(rng.standard_normal((2, 1, 8, 12)), jnp.float32),
     )
     embeddings, deepstack = jax.jit(place_features)(decoder(), IDS, given, slots())
     expected, added = np.array(decoder().embed_ids(jnp.asarray(IDS))), np.zeros((2, 2, 6, 12))
     for row, column, index in [(0, 3, 3), (0, 4, 4), (1, 1, 0), (1, 2, 1), (1, 4, 2)]:
-        expected[row, column] = given.tokens[index]
-        added[:, row, column] = given.deepstack[:, index]
+        expected[row, column] = given.tokens[0, index]
+        added[:, row, column] = given.deepstack[:, 0, index]
     np.testing.assert_allclose(embeddings, expected, atol=1e-6)
     np.testing.assert_array_equal(deepstack, added)
+
+
+def test_rows_with_features_of_their_own_read_those():
+    rng = np.random.default_rng(1)
+    shared = VisionFeatures(
+        jnp.asarray(rng.standard_normal((1, 8, 12)), jnp.float32),
+        jnp.asarray(rng.standard_normal((2, 1, 8, 12)), jnp.float32),
+    )
+    rolled = VisionFeatures(
+        jnp.concatenate([shared.tokens, jnp.roll(shared.tokens, 1, axis=1)]),
+        jnp.concatenate([shared.deepstack, jnp.roll(shared.deepstack, 1, axis=2)], axis=1),
+    )
+    shifted = slots().copy()
+    shifted[1] = np.where(shifted[1] < 0, -1, shifted[1] + 1)
+    place = jax.jit(place_features)
+    for one, own in zip(
+        place(decoder(), IDS, shared, slots()), place(decoder(), IDS, rolled, shifted), strict=True
+    ):
+        np.testing.assert_array_equal(one, own)
 
 
 @pytest.mark.parametrize(

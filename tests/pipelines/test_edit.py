@@ -67,7 +67,7 @@ def inputs(seed: int, *on: str) -> dict[str, np.ndarray]:
             seen["use_tokens"] = np.asarray(codes)
         if pictures is not None:
             slots = np.asarray(pictures.slots)
-            seen["use_vision"] = np.asarray(pictures.features.tokens)[slots[slots >= 0]]
+            seen["use_vision"] = np.asarray(pictures.features.tokens[0])[slots[slots >= 0]]
         return encode(decoder, ids, lengths, plan=plan, pictures=pictures)
 
     def painting(*args, **kwargs):

@@ -30,8 +30,8 @@ def run_prefill(with_picture: bool, changed: bool = False):
     if with_picture:
         rng = np.random.default_rng(1 + changed)
         features = VisionFeatures(
-            jnp.asarray(rng.standard_normal((2, 32)), jnp.float32),
             jnp.asarray(rng.standard_normal((1, 2, 32)), jnp.float32),
+            jnp.asarray(rng.standard_normal((1, 1, 2, 32)), jnp.float32),
         )
         slots = np.where(IDS == 268, np.cumsum(IDS == 268) - 1, NO_FEATURE).astype(np.int32)
         positions = np.broadcast_to(np.array([0, 1, 2, 2, 4, 5, 0, 0]), (3, 1, 8)).copy()

@@ -79,13 +79,13 @@ def run_tower(case: Case) -> dict[str, Any]:
     merge = tower.config.spatial_merge_size
     cells = np.concatenate([frame_cells(grid, merge) for grid in grids])
     results: dict[str, Any] = {
-        "embeds": features.tokens,
+        "embeds": features.tokens[0],
         "patch_embeds": tower.patch_embed(jax.numpy.asarray(patches)),
         "rotary_freqs": rope_angles(jax.numpy.asarray(cells), tower.config.head_dim),
     }
-    results |= {f"deepstack.{i}": x for i, x in enumerate(features.deepstack)}
+    results |= {f"deepstack.{i}": x[0] for i, x in enumerate(features.deepstack)}
     if isinstance(tower, Qwen3VLVision) and isinstance(inputs, Qwen3VLVisionInputs):
-        results["pos_embeds"] = tower.positions(jax.tree.map(jax.numpy.asarray, inputs))
+        results["pos_embeds"] = tower.positions(jax.tree.map(jax.numpy.asarray, inputs))[0]
     if isinstance(tower, Qwen25VLVision):
         order, windows = window_order(grids, merge, tower.config.window_tokens)
         results["window_index"] = order

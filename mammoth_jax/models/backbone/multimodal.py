@@ -57,11 +57,12 @@ def place_features(
 ) -> tuple[Float[Array, "b s d"], Float[Array, "taps b s d"]]:
     """Token embeddings with the features in their places, and what DeepStack adds after the first layers.
 
-    The second is zero where there is no picture.  Both go to the decoder as ``embeddings`` and ``deepstack``; the ids
-    go along, since they choose the experts (placeholders are text ids, never generation tokens).
+    A slot is an index into the features of its own row, or into the only row of features, which then serves all rows of
+    tokens.  The second result is zero where there is no picture.  Both go to the decoder as ``embeddings`` and
+    ``deepstack``; the ids go along, since they choose the experts (placeholders are text ids, never generation tokens).
     """
     embeddings = decoder.embed_ids(ids)
-    placed = (slots != NO_FEATURE)[..., None]
-    tokens = jnp.take(features.tokens, slots, axis=0, mode="clip").astype(embeddings.dtype)
-    added = jnp.take(features.deepstack, slots, axis=1, mode="clip").astype(embeddings.dtype)
+    index, placed = slots[..., None], (slots != NO_FEATURE)[..., None]
+    tokens = jnp.take_along_axis(features.tokens, index, axis=1, mode="clip").astype(embeddings.dtype)
+    added = jnp.take_along_axis(features.deepstack, index[None], axis=2, mode="clip").astype(embeddings.dtype)
     return jnp.where(placed, tokens, embeddings), jnp.where(placed, added, 0)

@@ -12,12 +12,12 @@ from mammoth_jax.ops.rope import rotate_half
 ROPE_THETA = 10000.0
 
 
-def rope_angles(rope_ids: Int[Array, "n 2"], head_dim: int) -> Float[Array, "n half"]:
+def rope_angles(rope_ids: Int[Array, "*b n 2"], head_dim: int) -> Float[Array, "*b n half"]:
     """Angles of each patch, float32: the first ``head_dim / 4`` turn with its row, the others with its column."""
     quarter = head_dim // 4
     frequencies = jnp.asarray(ROPE_THETA ** -(np.arange(quarter) / quarter), jnp.float32)
-    angles = rope_ids.astype(jnp.float32)[:, :, None] * frequencies
-    return angles.reshape(rope_ids.shape[0], 2 * quarter)
+    angles = rope_ids.astype(jnp.float32)[..., None] * frequencies
+    return angles.reshape(*rope_ids.shape[:-1], 2 * quarter)
 
 
 class VisionAttention(nnx.Module):
@@ -31,16 +31,16 @@ class VisionAttention(nnx.Module):
         self.out = Linear((num_heads, head_dim), hidden_size, axes=(("heads", None), "embed"), bias=True)
 
     def __call__(
-        self, x: Float[Array, "n d"], angles: Float[Array, "n half"], segments: Int[Array, " n"]
-    ) -> Float[Array, "n d"]:
+        self, x: Float[Array, "b n d"], angles: Float[Array, "b n half"], segments: Int[Array, "b n"]
+    ) -> Float[Array, "b n d"]:
         """Attends within equal ``segments``; 0 is padding."""
-        query, key, value = jnp.moveaxis(self.qkv(x), 1, 0)[:, None]
-        cos, sin = jnp.cos(angles)[None], jnp.sin(angles)[None]
+        query, key, value = jnp.moveaxis(self.qkv(x), 2, 0)
+        cos, sin = jnp.cos(angles), jnp.sin(angles)
         mixed = attention(
             rotate_half(query, cos, sin),
             rotate_half(key, cos, sin),
             value,
-            query_segments=segments[None],
-            key_segments=segments[None],
+            query_segments=segments,
+            key_segments=segments,
         )
-        return self.out(mixed[0])
+        return self.out(mixed)

@@ -1,8 +1,9 @@
 """What a vision tower reads: packed patches, and everything about their places that can be told beforehand.
 
-Pictures and videos of any size are packed into one sequence of patches, padded at its end to one of a few lengths,
-so that one compiled program serves them all.  Patches come in merge-block order: (frame, row of tokens, column of
-tokens, row within the token, column within the token).  A frame attends to itself only: frames carry segment ids
+Pictures and videos of any size are packed into rows of patches, padded at their ends to one of a few lengths, so that
+one compiled program serves them all.  Sampling has one row for all prompts of a batch; training one for each row of
+tokens, so that both are divided over devices alike.  Patches come in merge-block order: (frame, row of tokens, column
+of tokens, row within the token, column within the token).  A frame attends to itself only: frames carry segment ids
 from 1 on, and 0 marks the padding.  All of it is worked out on the host with NumPy.
 """
 
@@ -27,7 +28,7 @@ Grids = Sequence[Sequence[int]] | Int[np.ndarray, "pictures 3"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Qwen3VLVisionInputs:
-    """Inputs of the Qwen3-VL tower for ``n`` patches, padding included.
+    """Inputs of the Qwen3-VL tower: ``b`` rows of ``n`` patches, padding included.
 
     Attributes:
         patches: pixel values of each patch.
@@ -37,17 +38,17 @@ class Qwen3VLVisionInputs:
         cell_weights: the bilinear weight of each of them.
     """
 
-    patches: Float[AnyArray, "n p"]
-    rope_ids: Int[AnyArray, "n 2"]
-    frames: Int[AnyArray, " n"]
-    cells: Int[AnyArray, "n 4"]
-    cell_weights: Float[AnyArray, "n 4"]
+    patches: Float[AnyArray, "b n p"]
+    rope_ids: Int[AnyArray, "b n 2"]
+    frames: Int[AnyArray, "b n"]
+    cells: Int[AnyArray, "b n 4"]
+    cell_weights: Float[AnyArray, "b n 4"]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Qwen25VLVisionInputs:
-    """Inputs of the Qwen2.5-VL tower for ``n`` patches, padding included, all in window order.
+    """Inputs of the Qwen2.5-VL tower: ``b`` rows of ``n`` patches, padding included, all in window order.
 
     Attributes:
         patches: pixel values of each patch.
@@ -57,25 +58,25 @@ class Qwen25VLVisionInputs:
         restore: for each token in merge-block order its place in window order.
     """
 
-    patches: Float[AnyArray, "n p"]
-    rope_ids: Int[AnyArray, "n 2"]
-    frames: Int[AnyArray, " n"]
-    windows: Int[AnyArray, " n"]
-    restore: Int[AnyArray, " m"]
+    patches: Float[AnyArray, "b n p"]
+    rope_ids: Int[AnyArray, "b n 2"]
+    frames: Int[AnyArray, "b n"]
+    windows: Int[AnyArray, "b n"]
+    restore: Int[AnyArray, "b m"]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class VisionFeatures:
-    """What a tower gives the decoder for ``m`` tokens; those of the padding hold nothing of use.
+    """What a tower gives the decoder: ``m`` tokens a row; those of the padding hold nothing of use.
 
     Attributes:
         tokens: takes the place of the placeholders' embeddings.
         deepstack: is added to the hidden states of the same places after the first layers, one array a layer.
     """
 
-    tokens: Float[Array, "m d"]
-    deepstack: Float[Array, "taps m d"]
+    tokens: Float[Array, "b m d"]
+    deepstack: Float[Array, "taps b m d"]
 
 
 def qwen3_inputs(
@@ -84,7 +85,7 @@ def qwen3_inputs(
     grids: Grids,
     lengths: Sequence[int] | None = None,
 ) -> Qwen3VLVisionInputs:
-    """Packs the patches of all pictures, one after the other, for the Qwen3-VL tower.
+    """Packs the patches of all pictures into one row, one after the other, for the Qwen3-VL tower.
 
     ``lengths`` are the padded lengths to choose from, in patches; without it nothing is padded.
 
@@ -96,11 +97,11 @@ def qwen3_inputs(
     rope = [frame_cells(grid, config.spatial_merge_size) for grid in checked]
     around = [interpolation(ids, grid, config.position_side) for ids, grid in zip(rope, checked, strict=True)]
     return Qwen3VLVisionInputs(
-        pad(patches.astype(np.float32, copy=False), length),
-        pad(np.concatenate(rope), length),
-        pad(frame_segments(checked), length),
-        pad(np.concatenate([cells for cells, _ in around]), length),
-        pad(np.concatenate([weights for _, weights in around]), length),
+        pad(patches.astype(np.float32, copy=False), length)[None],
+        pad(np.concatenate(rope), length)[None],
+        pad(frame_segments(checked), length)[None],
+        pad(np.concatenate([cells for cells, _ in around]), length)[None],
+        pad(np.concatenate([weights for _, weights in around]), length)[None],
     )
 
 
@@ -110,7 +111,7 @@ def qwen25_inputs(
     grids: Grids,
     lengths: Sequence[int] | None = None,
 ) -> Qwen25VLVisionInputs:
-    """Packs the patches of all pictures, in window order, for the Qwen2.5-VL tower.
+    """Packs the patches of all pictures into one row, in window order, for the Qwen2.5-VL tower.
 
     ``lengths`` are the padded lengths to choose from, in patches; without it nothing is padded.
 
@@ -126,11 +127,11 @@ def qwen25_inputs(
     restore = np.arange(length // merge**2, dtype=np.int32)
     restore[order] = np.arange(len(order))
     return Qwen25VLVisionInputs(
-        pad(patches[patch_order].astype(np.float32, copy=False), length),
-        pad(rope[patch_order], length),
-        pad(frame_segments(checked)[patch_order], length),
-        pad(np.repeat(windows, merge**2), length),
-        restore,
+        pad(patches[patch_order].astype(np.float32, copy=False), length)[None],
+        pad(rope[patch_order], length)[None],
+        pad(frame_segments(checked)[patch_order], length)[None],
+        pad(np.repeat(windows, merge**2), length)[None],
+        restore[None],
     )
 
 

@@ -39,10 +39,10 @@ class Qwen25VLVisionLayer(nnx.Module):
         self.mlp = SwiGLU(d, config.intermediate_size, bias=True)
 
     def __call__(
-        self, x: Float[Array, "n d"], angles: Float[Array, "n half"], segments: Int[Array, " n"]
-    ) -> Float[Array, "n d"]:
-        x = constrain(x + self.attention(self.norm1(x), angles, segments), "length", None)
-        return constrain(x + self.mlp(self.norm2(x)), "length", None)
+        self, x: Float[Array, "b n d"], angles: Float[Array, "b n half"], segments: Int[Array, "b n"]
+    ) -> Float[Array, "b n d"]:
+        x = constrain(x + self.attention(self.norm1(x), angles, segments), "batch", "length", None)
+        return constrain(x + self.mlp(self.norm2(x)), "batch", "length", None)
 
 
 class Qwen25VLPatchMerger(nnx.Module):
@@ -53,8 +53,8 @@ class Qwen25VLPatchMerger(nnx.Module):
         self.norm = RMSNorm(config.hidden_size, eps=EPS)
         self.mlp = MLP(config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu)
 
-    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "m d2"]:
-        return self.mlp(self.norm(x).reshape(-1, self.merged_size))
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b m d2"]:
+        return self.mlp(self.norm(x).reshape(x.shape[0], -1, self.merged_size))
 
 
 class Qwen25VLVision(nnx.Module):
@@ -73,13 +73,13 @@ class Qwen25VLVision(nnx.Module):
         return qwen25_inputs(self.config, patches, grids, lengths)
 
     def __call__(self, inputs: Qwen25VLVisionInputs) -> VisionFeatures:
-        """The tokens of all pictures in order, padding last; this tower has no tapped layers.
+        """The tokens of each row's pictures in order, padding last; this tower has no tapped layers.
 
         One scan runs both kinds of layer: each chooses between the segments of windows and those of frames.
         """
         config = self.config
         h = self.patch_embed(inputs.patches.astype(self.patch_embed.kernel[...].dtype))
-        h = constrain(h, "length", None)
+        h = constrain(h, "batch", "length", None)
         angles = rope_angles(inputs.rope_ids, config.head_dim)
 
         def body(h, layer: Qwen25VLVisionLayer, is_full):
@@ -87,5 +87,5 @@ class Qwen25VLVision(nnx.Module):
 
         full = np.isin(np.arange(config.num_layers), config.fullatt_block_indexes)
         h, _ = scan_layers(body, h, self.layers, jnp.asarray(full))
-        tokens = self.merger(h)[inputs.restore]
+        tokens = jnp.take_along_axis(self.merger(h), inputs.restore[..., None], axis=1)
         return VisionFeatures(tokens, jnp.zeros((0, *tokens.shape), tokens.dtype))

@@ -44,10 +44,10 @@ class Qwen3VLVisionLayer(nnx.Module):
         self.mlp = MLP(d, config.intermediate_size, d, activation=gelu_tanh)
 
     def __call__(
-        self, x: Float[Array, "n d"], angles: Float[Array, "n half"], segments: Int[Array, " n"]
-    ) -> Float[Array, "n d"]:
-        x = constrain(x + self.attention(self.norm1(x), angles, segments), "length", None)
-        return constrain(x + self.mlp(self.norm2(x)), "length", None)
+        self, x: Float[Array, "b n d"], angles: Float[Array, "b n half"], segments: Int[Array, "b n"]
+    ) -> Float[Array, "b n d"]:
+        x = constrain(x + self.attention(self.norm1(x), angles, segments), "batch", "length", None)
+        return constrain(x + self.mlp(self.norm2(x)), "batch", "length", None)
 
 
 class PatchMerger(nnx.Module):
@@ -59,9 +59,9 @@ class PatchMerger(nnx.Module):
         self.norm = LayerNorm(norm_width, eps=EPS)
         self.mlp = MLP(config.merged_size, config.merged_size, config.out_hidden_size, activation=gelu)
 
-    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "m d2"]:
-        normed = self.norm(x.reshape(-1, self.norm_width))
-        return self.mlp(normed.reshape(-1, self.merged_size))
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b m d2"]:
+        normed = self.norm(x.reshape(x.shape[0], -1, self.norm_width))
+        return self.mlp(normed.reshape(x.shape[0], -1, self.merged_size))
 
 
 class Qwen3VLVision(nnx.Module):
@@ -85,13 +85,13 @@ class Qwen3VLVision(nnx.Module):
         """This tower's inputs, made on the host; see :func:`qwen3_inputs`."""
         return qwen3_inputs(self.config, patches, grids, lengths)
 
-    def positions(self, inputs: Qwen3VLVisionInputs) -> Float[Array, "n d"]:
+    def positions(self, inputs: Qwen3VLVisionInputs) -> Float[Array, "b n d"]:
         """The learned position of each patch, interpolated between the cells of the grid; float32."""
         around = jnp.take(self.pos_embed[...], inputs.cells, axis=0, mode="clip").astype(jnp.float32)
-        return jnp.sum(around * inputs.cell_weights[..., None], axis=1)
+        return jnp.sum(around * inputs.cell_weights[..., None], axis=2)
 
     def __call__(self, inputs: Qwen3VLVisionInputs) -> VisionFeatures:
-        """The tokens of all pictures in order, padding last, and the features of the tapped layers.
+        """The tokens of each row's pictures in order, padding last, and the features of the tapped layers.
 
         The tapped outputs are written into a small buffer that the scan over the layers carries, so that neither
         the program grows with the depth nor the memory with the layers that are not tapped.
@@ -99,7 +99,7 @@ class Qwen3VLVision(nnx.Module):
         config = self.config
         taps = len(config.deepstack_visual_indexes)
         h = self.patch_embed(inputs.patches.astype(self.patch_embed.kernel[...].dtype))
-        h = constrain(h + self.positions(inputs).astype(h.dtype), "length", None)
+        h = constrain(h + self.positions(inputs).astype(h.dtype), "batch", "length", None)
         angles = rope_angles(inputs.rope_ids, config.head_dim)
 
         def body(carry, layer: Qwen3VLVisionLayer, slot):
