@@ -14,6 +14,7 @@ from mammoth_jax.models.conditions import ConditionMode
 from mammoth_jax.models.dit.config import DiTConfig
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.models.vae.config import VAEConfig
+from mammoth_jax.processing.picture_rules import PictureRules
 
 Family = Literal["qwen3_vl", "qwen2_5_vl"]
 EditCondition = Literal["release", "with_pixels"]
@@ -115,6 +116,16 @@ class MammothConfig:
     def pixel_step(self) -> int:
         """Sides of a drawn picture are multiples of this: VAE factor times DiT patch."""
         return self.vae.factor * self.dit.patch_size
+
+    @property
+    def picture_rules(self) -> PictureRules:
+        """Which sizes pictures take, read and drawn."""
+        return PictureRules(
+            pixel_step=self.pixel_step,
+            pixels_per_token=self.pixels_per_token,
+            token_patch=self.mammothtok.encoder.patch_size,
+            picture_size=self.picture_size,
+        )
 
     @classmethod
     def from_preset(cls, name: str) -> "MammothConfig":

@@ -1,7 +1,6 @@
 """Editing: reference pictures and an instruction in, pictures out, by the programs of text to image."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from mammoth_jax.pipelines.launch import Progress
 from mammoth_jax.pipelines.loading import Pipeline
 from mammoth_jax.pipelines.options import NEEDED_PARTS, parse_options
 from mammoth_jax.pipelines.output import OutputType, TextToImageOutput
-from mammoth_jax.pipelines.references import Channels, read_reference, size_rule
+from mammoth_jax.pipelines.references import Channels, read_reference
 from mammoth_jax.pipelines.shape_plan import KnownShapes
 from mammoth_jax.pipelines.text_to_image import StepCallback, TextToImagePipeline
 from mammoth_jax.pipelines.think_then_draw import ThinkOptions, with_reasoning
@@ -135,9 +134,7 @@ class EditPipeline(Pipeline):
 
     def _size(self, picture: Image.Image) -> tuple[int, int]:
         """Height and width of the edit of a picture: whole patches and whole visual tokens."""
-        config = self.loaded.config
-        rule = size_rule(config, math.lcm(config.pixel_step, config.pixels_per_token))
-        return rule.size(picture.height, picture.width)
+        return self.loaded.config.picture_rules.drawn_size(picture.height, picture.width)
 
     def _with_references(
         self,

@@ -14,15 +14,11 @@ from mammoth_jax.pipelines.buckets import token_bucket
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import encode_references_program, tokenize_program
 from mammoth_jax.pipelines.vision_processors import image_processor
-from mammoth_jax.processing.chat import vision_block
-from mammoth_jax.processing.image import SizeRule, pixels, preprocess, smart_resize, to_rgb
-from mammoth_jax.processing.prompts import Part, image_tokens_layout, placeholder_count
-from mammoth_jax.processing.special_tokens import IMAGE_PAD
+from mammoth_jax.processing.chat import reference_ids, reference_layout
+from mammoth_jax.processing.image import SizeRule, pixels, preprocess
+from mammoth_jax.processing.picture_rules import for_tokens
+from mammoth_jax.processing.prompts import Part
 from mammoth_jax.processing.vision import Patches, check_shape, image_patches
-
-MIN_TOKENS = 4
-"""The least number of visual tokens of a reference; smaller pictures are enlarged, as in the release."""
-
 
 FORMS = (
     ("vision", "in the vision tower", ("vision_tower",)),
@@ -67,13 +63,13 @@ class Reference:
 
     def parts(self, merge_size: int) -> list[Part]:
         """Its blocks in a prompt: vision placeholders, then visual tokens."""
-        seen = [] if self.patches is None else vision_block(IMAGE_PAD, self.patches.grid.tokens(merge_size))
-        return [*seen, *([] if self.codes is None else image_tokens_layout(self.codes.tolist()))]
+        seen = None if self.patches is None else self.patches.grid.tokens(merge_size)
+        return reference_layout(seen, None if self.codes is None else self.codes.tolist())
 
     def num_tokens(self, merge_size: int) -> int:
         """How many ids its blocks have."""
-        seen = 0 if self.patches is None else self.patches.grid.tokens(merge_size) + 2
-        return seen + (0 if self.codes is None else placeholder_count(*self.codes.shape))
+        seen = None if self.patches is None else self.patches.grid.tokens(merge_size)
+        return reference_ids(seen, None if self.codes is None else self.codes.shape)
 
     def num_patches(self, patch_size: int) -> int:
         """How many patches its latents have in the diffusion transformer."""
@@ -108,8 +104,7 @@ def read_reference(loaded: LoadedModel, picture: Image.Image, channels: Channels
 
 def size_rule(config: MammothConfig, factor: int | None = None) -> SizeRule:
     """How pictures are made to fit the VAE; sides are multiples of ``factor``, by default what the network needs."""
-    side = config.picture_size
-    return SizeRule(factor=factor or config.pixel_step, max_pixels=side * side, max_side_length=2 * side)
+    return config.picture_rules.size_rule(factor)
 
 
 def _codes(loaded: LoadedModel, picture: Image.Image) -> Int[np.ndarray, "rows cols"]:
@@ -124,12 +119,4 @@ def _codes(loaded: LoadedModel, picture: Image.Image) -> Int[np.ndarray, "rows c
 
 def token_pixels(config: MammothConfig, picture: Image.Image) -> Float[np.ndarray, "rows cols 3"]:
     """The picture resized to whole visual tokens, in [-1, 1]."""
-    patch = config.mammothtok.encoder.patch_size
-    height, width = smart_resize(
-        picture.height,
-        picture.width,
-        factor=patch,
-        min_pixels=MIN_TOKENS * patch**2,
-        max_pixels=config.picture_size**2,
-    )
-    return pixels(to_rgb(picture).resize((width, height), Image.Resampling.BICUBIC))
+    return pixels(for_tokens(picture, config.picture_rules.token_size(picture.height, picture.width)))

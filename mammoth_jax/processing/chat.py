@@ -27,7 +27,9 @@ from mammoth_jax.processing.prompts import (
     Special,
     assistant_opening_layout,
     chat_turn,
+    image_tokens_layout,
     layout_ids,
+    placeholder_count,
 )
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.processing.vision import Grid
@@ -280,6 +282,21 @@ def vision_block(placeholder: str, tokens: int) -> list[Part]:
             f"chat: a picture of {tokens} tokens; expected at least one, so at least 2x2 patches"
         )
     return [Special(names.VISION_START), *[Special(placeholder)] * tokens, Special(names.VISION_END)]
+
+
+def reference_layout(vision_tokens: int | None, codes: Sequence[Sequence[int]] | None) -> list[Part]:
+    """A reference picture's blocks in the prompt of an edit: vision placeholders, then visual tokens.
+
+    ``None`` leaves a form out.
+    """
+    seen = [] if vision_tokens is None else vision_block(names.IMAGE_PAD, vision_tokens)
+    return [*seen, *([] if codes is None else image_tokens_layout(codes))]
+
+
+def reference_ids(vision_tokens: int | None, grid: Sequence[int] | None) -> int:
+    """How many ids these blocks have; ``grid`` is (rows, columns) of the visual tokens."""
+    seen = 0 if vision_tokens is None else vision_tokens + 2
+    return seen + (0 if grid is None else placeholder_count(grid[0], grid[1]))
 
 
 def media_first(question: str, num_images: int = 0, num_videos: int = 0) -> list[str | Media]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.types import Float
+from mammoth_jax.core.types import Float, UInt8
 
 MAX_ASPECT = 200
 RESAMPLE = "lanczos"
@@ -88,7 +88,7 @@ def preprocess(picture: Image.Image, rule: SizeRule = SizeRule()) -> Float[np.nd
     return pixels(to_rgb(picture).resize((width, height), Image.Resampling[RESAMPLE.upper()]))
 
 
-def pixels(picture: Image.Image) -> Float[np.ndarray, "rows cols 3"]:
+def pixels(picture: Image.Image | UInt8[np.ndarray, "rows cols 3"]) -> Float[np.ndarray, "rows cols 3"]:
     """An RGB picture as float32 in [-1, 1]: ``2 x / 255 - 1``."""
     return np.asarray(picture, np.float32) / np.float32(255) * 2 - 1
 

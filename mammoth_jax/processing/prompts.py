@@ -106,6 +106,23 @@ def answer_opening_layout(grid_rows: int, grid_cols: int) -> list[Part]:
 
 def image_tokens_layout(codes: Sequence[Sequence[int]]) -> list[Part]:
     """A reference image's block: ``codes`` are its codebook entries, a row at a time, rows of one length."""
+    return [
+        Special(names.IMAGE_START),
+        f"{len(codes)}*{len(codes[0]) if len(codes) else 0}",
+        Special(names.IMAGE_TOKEN),
+        *_lines(codes),
+        Special(names.END_OF_FILE),
+        Special(names.IMAGE_END),
+    ]
+
+
+def drawn_layout(codes: Sequence[Sequence[int]]) -> list[Part]:
+    """What follows the answer opening when a picture of these ``codes`` is drawn."""
+    return [*_lines(codes), Special(names.IMAGE_END)]
+
+
+def _lines(codes: Sequence[Sequence[int]]) -> list[Part]:
+    """Rows of visual tokens, each with its line end."""
     rows, cols = len(codes), len(codes[0]) if len(codes) else 0
     _check_grid(rows, cols)
     if any(len(row) != cols for row in codes):
@@ -116,14 +133,7 @@ def image_tokens_layout(codes: Sequence[Sequence[int]]) -> list[Part]:
     for row in codes:
         body += [Special(names.visual_token(int(code))) for code in row]
         body.append(Special(names.END_OF_LINE))
-    return [
-        Special(names.IMAGE_START),
-        f"{rows}*{cols}",
-        Special(names.IMAGE_TOKEN),
-        *body,
-        Special(names.END_OF_FILE),
-        Special(names.IMAGE_END),
-    ]
+    return body
 
 
 def text_to_image_prompt(tokenizer: Tokenizer, prompt: str, grid_rows: int, grid_cols: int) -> PromptIds:

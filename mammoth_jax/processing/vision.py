@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.types import Float
+from mammoth_jax.core.types import Float, UInt8
 from mammoth_jax.processing.image import MAX_ASPECT
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -276,9 +276,22 @@ def image_patches(picture: Image.Image, config: VisionProcessorConfig = QWEN3VL_
     Raises:
       InputError: one side is more than 200 times the other.
     """
+    return patches_of(for_tower(picture, config), config)
+
+
+def for_tower(picture: Image.Image, config: VisionProcessorConfig) -> UInt8[np.ndarray, "rows cols 3"]:
+    """A picture in RGB at the size at which the tower reads it.
+
+    Raises:
+      InputError: one side is more than 200 times the other.
+    """
     height, width = config.size(picture.height, picture.width)
-    resized = over_white(picture).resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(resized).astype(np.float64) * config.rescale_factor
+    return np.asarray(over_white(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def patches_of(picture: UInt8[np.ndarray, "rows cols 3"], config: VisionProcessorConfig) -> Patches:
+    """The patches of a picture that has the tower's size: normalised, then cut."""
+    pixels = picture.astype(np.float64) * config.rescale_factor
     mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
     return cut_patches(((pixels.astype(np.float32) - mean) / std)[None], config)
 
