@@ -92,7 +92,9 @@ class NamedScenes:
     def close(self) -> None: ...
 
 
-def name_scene(models: Any, batch: Any, passed: Any, carried: Any, key: Any, step: Any) -> Outcome:
+def name_scene(
+    models: Any, batch: Any, passed: Any, carried: Any, key: Any, step: Any, whole: Any
+) -> Outcome:
     """Binary cross entropy of every pair; the share of scenes with all pairs right beside it."""
     logits, pairs = models["model"](as_float(batch["picture"])), batch["pairs"]
     losses = jax.nn.softplus(logits) - logits * pairs

@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; 0 at the last step, 1 if the guard stopped it, 130 if it was interrupted."""
+    """Trains; 0 at the last step, 1 if the guard or a full disk stopped it, 130 if it was interrupted."""
     from mammoth_jax.core.compilation_cache import enable_compilation_cache
     from mammoth_jax.core.mesh import make_mesh, parse_mesh
+    from mammoth_jax.training.checkpoint import SaveFailed
     from mammoth_jax.training.config_file import load_training
     from mammoth_jax.training.loop import Interrupted, TrainingStopped, train
     from mammoth_jax.training.runs import open_run
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     open_run(args.out, config)
     try:
         train(work, config.run, args.out, mesh)
-    except TrainingStopped as stopped:
+    except (TrainingStopped, SaveFailed) as stopped:
         print(f"mammoth-jax train: {stopped}", file=sys.stderr)
         return 1
     except Interrupted as stopped:

@@ -3,25 +3,25 @@
 import bisect
 import collections
 import dataclasses
-import functools
 import itertools
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.data.fields import Field
+from mammoth_jax.data.fields import Field, PictureField, check_names, pick_columns
 from mammoth_jax.data.file_lists import list_files, short_names
 from mammoth_jax.data.mixing import WINDOW_BLOCKS
-from mammoth_jax.data.record import Picture, Record, UnreadableRecord
+from mammoth_jax.data.picture_files import PictureFiles, flatten
+from mammoth_jax.data.record import Record, UnreadableRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parquet:
     """``files`` are names with braces and globs; ``picture`` is the column of the picture: its bytes, its path (below
-    ``root``, or else beside the file), or both as Hugging Face data sets hold them.
+    ``root``, in ``tars``, or else beside the file), or both as Hugging Face data sets hold them.  Rows without a
+    picture, or with several, have ``picture: ""`` and ``picture_fields`` instead.
 
     ``key`` is a column of unique values, if there is one; ``fields`` map other columns.  Rows are shuffled within
     windows of row groups, which are what parquet reads: a window of them stays in memory.
@@ -32,8 +32,11 @@ class Parquet:
     name: str = ""
     picture: str = "image"
     root: str = ""
+    tars: tuple[str, ...] = ()
     key: str = ""
     fields: tuple[Field, ...] = ()
+    picture_fields: tuple[PictureField, ...] = ()
+    index_cache: str = ""
 
     def open(self) -> "ParquetSource":
         """Reads the files' footers.
@@ -64,12 +67,13 @@ class ParquetSource:
         paths = list_files(config.files)
         self.name = config.name or paths[0].parent.name or str(paths[0])
         self.files = len(paths)
-        self.problems: Mapping[str, str] = {}
-        self._columns = list(
-            dict.fromkeys([config.picture, *filter(None, [config.key]), *(f.column for f in config.fields)])
-        )
+        check_names(config.fields, config.picture_fields, self.name)
+        self._pictures = PictureFiles(config.root, config.tars, config.index_cache)
+        named = (config.picture, config.key)
+        mapped = (f.column for f in (*config.fields, *config.picture_fields))
+        self._columns = list(dict.fromkeys([*filter(None, named), *mapped]))
         groups: list[tuple[Path, str, int, int, int]] = []  # file, its name, row group, its rows, first row
-        problems = {}
+        problems = dict(self._pictures.problems)
         for path, short in zip(paths, short_names(paths), strict=True):
             try:
                 with parquet.ParquetFile(path) as file:
@@ -140,22 +144,16 @@ class ParquetSource:
         except (OSError, ValueError) as error:
             raise UnreadableRecord(f"{place}: {' '.join(str(error).split())}") from error
         try:
-            fields = {f.name: f.pick(row[f.column]) for f in self._config.fields}
+            fields = pick_columns(self._config.fields, row)
         except UnreadableRecord as error:
             raise UnreadableRecord(f"{place}: {error}") from error
-        picture = self._picture(row[self._config.picture], place, path.parent)
+        shown = {
+            f.name: self._pictures.pictures(f, row[f.column], place, path.parent)
+            for f in self._config.picture_fields
+        }
+        every = tuple(picture for found in shown.values() for picture in flatten(found))
+        if self._config.picture:
+            column = self._config.picture
+            every = (self._pictures.picture(row[column], place, column, path.parent), *every)
         key = f"{short}:{row[self._config.key]}" if self._config.key else place
-        return Record(key, self.name, (picture,), fields)
-
-    def _picture(self, value: Any, place: str, beside: Path) -> Picture:
-        """A picture out of the column's value."""
-        if isinstance(value, Mapping):  # Hugging Face: {"bytes": ..., "path": ...}, one of them may be empty
-            value = value.get("bytes") or value.get("path")
-        if isinstance(value, bytes):
-            return Picture(place, functools.partial(bytes, value))
-        if isinstance(value, str):
-            path = Path(self._config.root).expanduser() / value if self._config.root else beside / value
-            return Picture(f"{place} ({path})", path.read_bytes)
-        raise UnreadableRecord(
-            f"{place}: {self._config.picture} is neither bytes nor a path but {type(value).__name__}"
-        )
+        return Record(key, self.name, every, fields | shown)

@@ -5,11 +5,12 @@ import dataclasses
 import functools
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.data.fields import Field
+from mammoth_jax.data.fields import Field, PictureField, check_names
 from mammoth_jax.data.file_lists import join_parts, list_files, short_names
 from mammoth_jax.data.record import Picture, Record, UnreadableRecord
 from mammoth_jax.data.tar_index import PartedFile, cached_index, index_tar
@@ -19,7 +20,8 @@ from mammoth_jax.data.tar_index import PartedFile, cached_index, index_tar
 class Tars:
     """``shards`` are file names, with braces and globs; ``x.tar.split.000``, ... are read as one tar.
 
-    ``pictures`` are the extensions that hold the picture, the first that a key has; ``fields`` map other extensions.
+    ``pictures`` are the extensions that hold the picture, the first that a key has; ``fields`` map other extensions,
+    and ``picture_fields`` those of further pictures (``source.jpg``).
     Tars are indexed once, member by member; with a folder ``index_cache`` (beside the run, not in the data) the index
     is kept there.
     """
@@ -29,6 +31,7 @@ class Tars:
     name: str = ""
     pictures: tuple[str, ...] = ("jpg", "jpeg", "png", "webp")
     fields: tuple[Field, ...] = ()
+    picture_fields: tuple[PictureField, ...] = ()
     index_cache: str = ""
 
     def open(self) -> "TarSource":
@@ -51,6 +54,8 @@ class TarSource:
         self._files = [PartedFile(parts) for parts in shards]
         self._names = short_names([parts[0] for parts in shards])
         self.name = config.name or shards[0][0].parent.name or str(shards[0][0])
+        check_names(config.fields, config.picture_fields, self.name)
+        self._picture_fields = config.picture_fields
         self.files = len(shards)
         cache = Path(config.index_cache).expanduser() if config.index_cache else None
         self._indices = [index_tar(f) if cache is None else cached_index(f, cache) for f in self._files]
@@ -87,17 +92,23 @@ class TarSource:
         table, file = self._indices[shard], self._files[shard]
         member = table.keys[row].decode()
         name = f"{self._names[shard]}:{member}"
-        offset, size = table.spans[row, column].tolist()
-        picture = Picture(f"{name}.{table.extensions[column]}", functools.partial(file.pread, offset, size))
-        fields = {}
+        spans = {
+            extension: (offset, size)
+            for extension, (offset, size) in zip(table.extensions, table.spans[row].tolist(), strict=True)
+            if offset >= 0
+        }
+
+        def picture(extension: str) -> Picture:
+            return Picture(f"{name}.{extension}", functools.partial(file.pread, *spans[extension]))
+
+        fields: dict[str, Any] = {}
         for field in self._fields:
-            if field.column not in table.extensions:
-                continue
-            offset, size = table.spans[row, table.extensions.index(field.column)].tolist()
-            if offset < 0:
+            if field.column not in spans or field.name in fields:
                 continue
             try:
-                fields[field.name] = field.pick(file.pread(offset, size))
+                fields[field.name] = field.pick(file.pread(*spans[field.column]))
             except (OSError, UnreadableRecord) as error:
                 raise UnreadableRecord(f"{name}.{field.column}: {error}") from error
-        return Record(name, self.name, (picture,), fields)
+        for field in self._picture_fields:
+            fields[field.name] = (picture(field.column),) if field.column in spans else ()
+        return Record(name, self.name, (picture(table.extensions[column]),), fields)

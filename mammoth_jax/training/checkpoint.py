@@ -4,6 +4,9 @@ A thin wrapper of Orbax: saves run in the background and appear under their step
 is removed at the next start.  A step is a folder ``checkpoints/STEP`` with the items ``state`` and ``data``.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,10 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
+
+
+class SaveFailed(Exception):
+    """A checkpoint could not be written; the complete ones are untouched."""
 
 
 class Checkpoints:
@@ -45,25 +52,51 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, data: dict[str, Any]) -> None:
-        """Starts a save; returns when the arrays may change again.  A step that is there already is left alone."""
+        """Starts a save; returns when the arrays may change again.  A step that is there already is left alone.
+
+        Raises:
+          SaveFailed: this save could not begin, or the one before it did not end.
+        """
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(as_tree(state)), data=ocp.args.JsonSave(data)
-            ),
-            force=True,
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(as_tree(state)), data=ocp.args.JsonSave(data)
         )
+        with self._writing():
+            self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
-        """Returns when every save is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when every save is on disk.
+
+        Raises:
+          SaveFailed: one is not.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes what is under way and frees the threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Finishes what is under way and frees the threads.
+
+        Raises:
+          SaveFailed: what was under way could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # TensorStore raises the latter, whatever the disk says
+            found = re.search(r"([^:]+?) \[os_error_code", str(error))
+            reason = found.group(1).strip() if found else str(error).splitlines()[0]
+            kept = self.steps()
+            last = f"the last complete one is of step {kept[-1]}" if kept else "there is none yet"
+            raise SaveFailed(
+                f"a checkpoint could not be written: {reason}; {last}. Make room, then the same command goes on from it"
+            ) from error
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The state (arrays where those of ``like`` lie, on whatever mesh it was saved) and the position in the data.
@@ -99,13 +132,14 @@ class Checkpoints:
 
 def as_tree(state: TrainState) -> dict[str, Any]:
     """The state as nested dictionaries, the form in which it is stored."""
-    return {
+    tree = {
         "step": state.step,
         "params": state.params,
         "optimizer": state.optimizer,
         "ema": state.ema,
         "carried": state.carried,
     }
+    return tree | ({"guard": state.guard} if state.guard else {})
 
 
 def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -3,8 +3,8 @@
 restore, then for every step: next batch, step, log, evaluate, checkpoint.
 
 A checkpoint holds the state and the position in the data after the same batch, so that a run that was killed anywhere
-ends bit-identical to one that was not.  Numbers of a step are read while the next one runs; a step that was not finite
-changed no weight, is never saved, and stops the run.
+ends bit-identical to one that was not.  Numbers of a step are read while the next one runs.  A step that the guard
+refused changed no weight; too many of them in a row stop the run before anything is saved.
 """
 
 import dataclasses
@@ -23,21 +23,24 @@ from mammoth_jax.core.sharding import DEFAULT_RULES
 from mammoth_jax.training.checkpoint import Checkpoints
 from mammoth_jax.training.hosts import gather
 from mammoth_jax.training.metrics import LOGGERS, JsonLines, Writer
-from mammoth_jax.training.report import Console, Stopwatch
+from mammoth_jax.training.profiling import Profiler
+from mammoth_jax.training.report import Console, Stopwatch, speed
 from mammoth_jax.training.state import TrainState
 from mammoth_jax.training.step import StepReport
-from mammoth_jax.training.work import Batches, HostBatch, RunConfig, Work
+from mammoth_jax.training.work import Batches, HostBatch, Load, RunConfig, Work
 
 
 class TrainingStopped(Exception):
-    """The run's guard stopped it: a term or a gradient was not finite."""
+    """The run's guard stopped it: terms or gradients were not finite, or far too large."""
 
 
 class Interrupted(Exception):
     """Somebody asked the run to stop; it saved and did."""
 
 
-def train(work: Work, config: RunConfig, run: Path, mesh: Mesh) -> TrainState:
+def train(
+    work: Work, config: RunConfig, run: Path, mesh: Mesh, peak_flops: float | None = None
+) -> TrainState:
     """Trains to the last step, from the newest checkpoint in ``run`` if there is one.
 
     Args:
@@ -45,14 +48,16 @@ def train(work: Work, config: RunConfig, run: Path, mesh: Mesh) -> TrainState:
       config: for how long, and what is kept.
       run: the run's folder.
       mesh: devices.
+      peak_flops: operations a second that a device can do; None where that is not known.
 
     Returns:
       The state after the last step.
 
     Raises:
-      TrainingStopped: a term or gradient was not finite; the message names it and the last good checkpoint.
+      TrainingStopped: the guard's limit was reached; the message names the term and the last good checkpoint.
       Interrupted: on SIGINT or SIGTERM, after the step under way was finished and saved.
       InputError: the checkpoint is of another configuration, or the batch does not divide by the mesh.
+      SaveFailed: a checkpoint could not be written; the message names the last complete one.
     """
     place = _Placement(config, mesh)
     checkpoints = Checkpoints(run, keep_last=config.keep_last, keep_every=config.keep_every)
@@ -65,30 +70,35 @@ def train(work: Work, config: RunConfig, run: Path, mesh: Mesh) -> TrainState:
         layout = jax.tree.map(lambda x: x.sharding, state)
         compiled = jax.jit(work.step, donate_argnums=0, out_shardings=(layout, None))
         root = jax.random.key(config.seed)
-        watch = Stopwatch()
+        watch, profiler = Stopwatch(), Profiler(run, config.profile_steps)
+        peak = None if peak_flops is None else peak_flops * mesh.size / jax.process_count()
         try:
             with _stop_requests() as stop:
                 for step in range(start + 1, config.steps + 1):
                     with watch("data"):
                         batch = next(batches)
-                    with watch("step"):
+                    profiler.before(step, state)
+                    with watch("compute"):
                         state, report = compiled(state, work.frozen, place(batch), root)
                         log.step(step, report, batches)
+                    profiler.after(step, state)
                     last = step == config.steps
                     if last or step % config.evaluation_interval == 0:
                         with watch("evaluation"):
                             log.add(step, work.evaluate(state, step, run / "pictures"))
                     if last or stop or step % config.checkpoint_interval == 0:
-                        log.settle()  # a step that was not finite must not be saved
+                        with watch("compute"):
+                            log.settle()  # after the step that stops the run nothing is saved
                         with watch("checkpoint"):
                             checkpoints.save(step, state, {"hosts": gather(batches.state())})
-                    log.seconds(watch)
+                    log.seconds(watch, None if work.load is None else work.load(batch), peak)
                     if stop and not last:
                         raise Interrupted(
                             f"stopped at step {step} of {config.steps}; the same command goes on"
                         )
                 log.settle()
         finally:
+            profiler.close()
             batches.close()
             checkpoints.close()
             log.close()
@@ -173,6 +183,7 @@ class _Log:
         self._work, self._config, self._checkpoints = work, config, checkpoints
         self._console = Console(config.steps)
         self._pending: _Pending | None = None
+        self._load: list[Load] = []
         self._writers: list[Writer] = []
         if jax.process_index() == 0:
             self._writers = [JsonLines(run, start), *(LOGGERS[name](run, start) for name in config.loggers)]
@@ -186,15 +197,21 @@ class _Log:
         assert self._pending is not None and self._pending.step == step
         self._pending.more |= {f"evaluation/{name}": value for name, value in numbers.items()}
 
-    def seconds(self, watch: Stopwatch) -> None:
-        if self._pending is not None:
-            self._pending.more |= {f"seconds/{name}": value for name, value in watch.lap().items()}
+    def seconds(self, watch: Stopwatch, load: Load | None, peak: float | None) -> None:
+        """Where the time went; that of a step whose numbers are written already (it was saved) counts to the next."""
+        self._load += [] if load is None else [load]
+        if self._pending is None:
+            return
+        if self._load:
+            self._pending.more |= speed(self._load, watch["data"] + watch["compute"], peak)
+            self._load = []
+        self._pending.more |= {f"seconds/{name}": value for name, value in watch.lap().items()}
 
     def settle(self) -> None:
         """Reads and writes the numbers of the last step.
 
         Raises:
-          TrainingStopped: they are not all finite.
+          TrainingStopped: the guard's limit is reached.
         """
         if self._pending is None:
             return
@@ -202,28 +219,40 @@ class _Log:
         report = jax.device_get(pending.report)
         terms = {name: float(term.total / term.weight) for name, term in report.terms.items() if term.weight}
         norms = {f"gradient_norm/{name}": float(norm) for name, norm in report.gradient_norms.items()}
-        self._guard(pending.step, bool(report.applied), terms | norms)
+        skips = self._guard(pending.step, bool(report.applied), report.guard, terms | norms)
+        terms, norms = ({n: x for n, x in numbers.items() if np.isfinite(x)} for numbers in (terms, norms))
         self._console(pending.step, terms, pending.more)
         evaluated = any(name.startswith("evaluation/") for name in pending.more)
         if not self._writers or not (evaluated or pending.step % self._config.log_interval == 0):
             return
         rates = {f"learning_rate/{n}": float(rate(pending.step - 1)) for n, rate in self._work.rates.items()}
         for writer in self._writers:
-            writer.write(pending.step, {**terms, **norms, **rates, **pending.data, **pending.more})
+            writer.write(pending.step, {**terms, **norms, **skips, **rates, **pending.data, **pending.more})
 
-    def _guard(self, step: int, applied: bool, values: Mapping[str, float]) -> None:
-        if applied:
-            return
+    def _guard(
+        self, step: int, applied: bool, guard: Mapping[str, Any], values: Mapping[str, float]
+    ) -> dict[str, int]:
+        """The number of skipped steps, for the log."""
+        skips = {"skipped_steps": int(guard["skipped"])} if guard else {}
+        in_row = int(guard["in_row"]) if guard else 1
+        if applied or in_row < self._config.guard.stop_after:
+            return skips
         broken = [f"{name} = {value}" for name, value in values.items() if not np.isfinite(value)]
+        reason = (
+            f"{', '.join(broken)} is not finite"
+            if broken
+            else ", ".join(f"{n} = {x:.4g}" for n, x in values.items() if n.startswith("gradient_norm/"))
+            + f" is over {self._config.guard.spike} times the average"
+        )
+        if in_row > 1:
+            reason += f", the last of {in_row} skipped steps in a row (run.guard.stop_after)"
         latest = self._checkpoints.latest()
         kept = (
             f"checkpoint {latest} is the last good one"
             if latest is not None
             else "there is no checkpoint yet"
         )
-        raise TrainingStopped(
-            f"step {step}: {', '.join(broken)} is not finite; {kept}. Lower the learning rate or the term's weight"
-        )
+        raise TrainingStopped(f"step {step}: {reason}; {kept}. Lower the learning rate or the term's weight")
 
     def close(self) -> None:
         for writer in self._writers:

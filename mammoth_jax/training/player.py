@@ -6,7 +6,7 @@ are taken for a player's own parameters only, so that no half of a step can move
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -19,6 +19,7 @@ from mammoth_jax.core.types import Array, Float, Int, PRNGKeyArray
 from mammoth_jax.objectives.losses import LossSum
 
 Named = dict[str, Array]
+Batch = Mapping[str, Array]
 Models = Mapping[str, nnx.Module]
 """All networks of a step by name: the players, and those that are never trained."""
 
@@ -29,7 +30,7 @@ class Outcome:
     """What an objective makes of a micro-batch.
 
     Attributes:
-        loss: what is differentiated: a mean over the micro-batch.  Its value need not be the sum of the terms.
+        loss: what is differentiated; the step takes the mean over micro-batches.  It need not be the sum of the terms.
         terms: what is logged, as sums and weights.
         passed: what the players after this one see of it, as constants.
         carried: what the next micro-batch and the next step find; see ``TrainState.carried``.
@@ -47,13 +48,24 @@ class Objective(Protocol):
     def __call__(
         self,
         models: Models,
-        batch: Mapping[str, Array],
+        batch: Batch,
         passed: Any,
         carried: Any,
         key: PRNGKeyArray,
         step: Int[Array, ""],
+        whole: Any,
     ) -> Outcome:
-        """Pure; ``passed`` is what the player before this one handed on (``None`` for the first)."""
+        """Pure.
+
+        Args:
+          models: all networks of the step.
+          batch: a micro-batch.
+          passed: what the player before this one handed on (``None`` for the first).
+          carried: see :class:`Outcome`.
+          key: see ``Player.micro_key``.
+          step: finished steps.
+          whole: what ``Player.survey`` says of the whole batch, ``None`` without one.
+        """
         ...
 
 
@@ -67,6 +79,10 @@ class Player:
     optimizer: from gradients to updates, over ``names``.
     ema_decay: of the moving average of its weights; None keeps none.
     keep_float32: patterns of parameters that are never rounded to the compute dtype.
+    survey: looks at the whole batch ``[accumulation, rows, ...]`` before its parts are taken one by one (what a loss
+        over tokens is divided by, where parts and devices hold different numbers of them).
+    micro_key: a micro-batch's random key from the step's and its number.  Objectives whose samples have numbers of
+        their own take the step's as it is, so that a sample's draws do not depend on the part that it is in.
     """
 
     template: nnx.Module
@@ -75,6 +91,8 @@ class Player:
     optimizer: optax.GradientTransformation
     ema_decay: float | None = None
     keep_float32: tuple[str, ...] = ()
+    survey: Callable[[Batch], Any] | None = None
+    micro_key: Callable[[PRNGKeyArray, Int[Array, ""]], PRNGKeyArray] = jax.random.fold_in
 
     def trained(self, module: nnx.Module) -> Named:
         """The trained parameters of a module of this structure."""

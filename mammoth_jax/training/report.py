@@ -2,11 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+import jax
 from tqdm import tqdm
+
+from mammoth_jax.training.work import Load
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -26,10 +29,27 @@ class Stopwatch:
         finally:
             self._parts[part] = self._parts.get(part, 0.0) + time.perf_counter() - start
 
+    def __getitem__(self, part: str) -> float:
+        """The seconds of a part so far."""
+        return self._parts.get(part, 0.0)
+
     def lap(self) -> dict[str, float]:
         """The seconds of each part, which start again from 0."""
         parts, self._parts = self._parts, {}
         return parts
+
+
+def speed(loads: Sequence[Load], seconds: float, peak: float | None) -> dict[str, float]:
+    """Tokens a second of all hosts, and the share of the devices' operations that the model needed.
+
+    Args:
+      loads: of this host's parts of some batches.
+      seconds: in which they were worked off, evaluation and checkpoints left out.
+      peak: operations a second of this host's devices, if known.
+    """
+    tokens, flops = sum(load.tokens for load in loads), sum(load.flops for load in loads)
+    out = {"speed/tokens_per_second": tokens * jax.process_count() / seconds}
+    return out if peak is None else out | {"speed/model_flops_utilization": flops / seconds / peak}
 
 
 class Console:

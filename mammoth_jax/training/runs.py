@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-import yaml
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -19,7 +18,9 @@ from mammoth_jax.training.checkpoint import FOLDER, Checkpoints
 from mammoth_jax.training.state import parameter_shardings
 
 CONFIG = "config.yaml"
-_FREE = {"run": {"log_interval", "checkpoint_interval", "keep_last", "keep_every", "loggers"}}
+_FREE = {
+    "run": {"log_interval", "checkpoint_interval", "keep_last", "keep_every", "loggers", "profile_steps"}
+}
 """Settings that may change from one start of a run to the next; the others decide what it computes."""
 
 
@@ -47,7 +48,7 @@ def open_run(run: Path, config: Any) -> None:
             raise InputError(f"{run} holds files but no run; choose an empty or a new folder")
         write_text_whole(file, dump_yaml(config))
         return
-    before, now = _flat(yaml.safe_load(file.read_text(encoding="utf-8"))), _flat(encode(config))
+    before, now = _flat(_with_defaults(load_yaml(file), type(config))), _flat(encode(config))
     free = {f"{section}.{name}" for section, names in _FREE.items() for name in names}
     changed = [
         f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
@@ -60,6 +61,14 @@ def open_run(run: Path, config: Any) -> None:
             f"{run} is a run of another configuration: {'; '.join(changed[:3])}{more}; take a new --out, with "
             f"--init {run} to start from its weights"
         )
+
+
+def _with_defaults(data: dict[str, Any], kind: type) -> dict[str, Any]:
+    """A configuration as written, and the defaults of settings that did not exist when it was."""
+    try:
+        return encode(decode(kind, data))
+    except InputError:  # of settings that exist no more
+        return data
 
 
 def _flat(data: Any, path: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mammoth_jax.core.parameters import named_parameters
 from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
 from mammoth_jax.core.types import Array, Int
+from mammoth_jax.training.guard import Guard, GuardState
 from mammoth_jax.training.player import Player
 
 Named = dict[str, Array]
@@ -29,6 +30,7 @@ class TrainState:
     optimizer: each player's optimiser state; moments lie as their parameters do.
     ema: moving averages of the weights, for the players that keep one.
     carried: what objectives keep from step to step (moving averages, code usage).
+    guard: what the guard against divergence keeps.
     """
 
     step: Int[Array, ""]
@@ -36,10 +38,15 @@ class TrainState:
     optimizer: dict[str, optax.OptState]
     ema: dict[str, Named]
     carried: Any
+    guard: GuardState = dataclasses.field(default_factory=dict)
 
 
 def create_state(
-    players: Mapping[str, Player], modules: Mapping[str, nnx.Module], carried: Any, mesh: Mesh
+    players: Mapping[str, Player],
+    modules: Mapping[str, nnx.Module],
+    carried: Any,
+    mesh: Mesh,
+    guard: Guard = Guard(),
 ) -> TrainState:
     """The state before the first step.
 
@@ -48,6 +55,7 @@ def create_state(
       modules: their weights, on the mesh.
       carried: what the objectives start with; replicated.
       mesh: devices.
+      guard: the step's.
     """
     params, optimizer, ema = {}, {}, {}
     for name, player in players.items():
@@ -58,12 +66,8 @@ def create_state(
         if player.ema_decay is not None:
             ema[name] = {key: jnp.copy(x) for key, x in params[name].items()}
     everywhere = NamedSharding(mesh, PartitionSpec())
-    state = TrainState(jnp.int32(0), params, optimizer, ema, carried)
-    return dataclasses.replace(
-        state,
-        step=jax.device_put(state.step, everywhere),
-        carried=jax.device_put(carried, everywhere),
-    )
+    rest = jax.device_put((jnp.int32(0), carried, guard.start(players)), everywhere)
+    return TrainState(rest[0], params, optimizer, ema, rest[1], rest[2])
 
 
 def parameter_shardings(

@@ -6,8 +6,8 @@ The batch comes as ``[accumulation, rows, ...]``.  For each player in turn::
     parameters, moments, average = optimiser(gradients)
 
 All players' gradients are taken at the weights with which the step began, so that their order decides only what is
-passed on (a reconstruction goes to the discriminator as a constant).  A step in which a logged term or a gradient is
-not finite changes nothing but the counter: the loop decides what to do about it.
+passed on (a reconstruction goes to the discriminator as a constant).  A step that the guard refuses (a logged term or a
+gradient is not finite, for one) changes nothing but the counter: the loop decides what to do about it.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from jax.typing import DTypeLike
 from mammoth_jax.core.rng import named_key
 from mammoth_jax.core.types import Array, Bool, Int, PRNGKeyArray
 from mammoth_jax.objectives.losses import LossSum
-from mammoth_jax.training.player import Named, Outcome, Player
+from mammoth_jax.training.guard import Guard, GuardState
+from mammoth_jax.training.player import Batch, Named, Outcome, Player
 from mammoth_jax.training.state import TrainState
 
-Batch = Mapping[str, Array]
 Finish = Callable[[TrainState, dict[str, Any], PRNGKeyArray], TrainState]
 """A change of the updated state outside the gradients, from what the players passed on (dead codes revived)."""
 
@@ -43,11 +43,14 @@ class Frozen:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class StepReport:
-    """Sums and weights of every term over the batch, gradient norms by player, and whether the step was applied."""
+    """Sums and weights of every term over the batch, gradient norms by player, whether the step was applied, and what
+    the guard then keeps.
+    """
 
     terms: dict[str, LossSum]
     gradient_norms: dict[str, Array]
     applied: Bool[Array, ""]
+    guard: GuardState
 
 
 StepFunction = Callable[[TrainState, Frozen, Batch, PRNGKeyArray], tuple[TrainState, StepReport]]
@@ -59,6 +62,7 @@ def build_step(
     accumulation: int = 1,
     dtype: DTypeLike = jnp.float32,
     finish: Finish | None = None,
+    guard: Guard = Guard(),
 ) -> StepFunction:
     """The step as a pure function; jit it with the state donated.
 
@@ -67,6 +71,7 @@ def build_step(
       accumulation: leading dimension of the batch.
       dtype: of weights and activations in the networks; master weights and gradients are float32.
       finish: called on the updated state.
+      guard: decides which steps are taken.
     """
 
     def step(
@@ -100,12 +105,13 @@ def build_step(
                     optax.tree.scale(player.ema_decay, state.ema[name]),
                     optax.tree.scale(1 - player.ema_decay, params[name]),
                 )
-        applied = _finite(terms, norms)
-        new = TrainState(state.step, params, moments, ema, carried)
+        applied, guarded = guard.judge(state.guard, _finite(terms, norms), norms)
+        new = TrainState(state.step, params, moments, ema, carried, state.guard)
         if finish is not None:
             new = finish(new, handed, named_key(root, "train/finish", state.step))
         new = jax.tree.map(lambda after, before: jnp.where(applied, after, before), new, state)
-        return dataclasses.replace(new, step=state.step + 1), StepReport(terms, norms, applied)
+        new = dataclasses.replace(new, step=state.step + 1, guard=guarded)
+        return new, StepReport(terms, norms, applied, guarded)
 
     return step
 
@@ -130,12 +136,13 @@ class _Accumulate:
         step: Int[Array, ""],
         accumulation: int,
     ) -> tuple[Named, Outcome]:
+        whole = None if self.player.survey is None else self.player.survey(batch)
+
         def micro(state: tuple[Named, Any], index: Int[Array, ""]) -> tuple[tuple[Named, Any], Outcome]:
             total, carried = state
             rows, given = jax.tree.map(lambda x: x[index], (dict(batch), passed))
-            gradient, outcome = self._gradient(
-                own, rows, given, carried, jax.random.fold_in(key, index), step
-            )
+            own_key = self.player.micro_key(key, index)
+            gradient, outcome = self._gradient(own, rows, given, carried, own_key, step, whole)
             total = jax.tree.map(lambda a, b: a + b / accumulation, total, gradient)
             return (total, outcome.carried), dataclasses.replace(outcome, carried=None)
 
@@ -149,11 +156,18 @@ class _Accumulate:
         return total, Outcome(jnp.mean(outcomes.loss), sums, outcomes.passed, carried)
 
     def _gradient(
-        self, own: Named, batch: Batch, passed: Any, carried: Any, key: PRNGKeyArray, step: Int[Array, ""]
+        self,
+        own: Named,
+        batch: Batch,
+        passed: Any,
+        carried: Any,
+        key: PRNGKeyArray,
+        step: Int[Array, ""],
+        whole: Any,
     ) -> tuple[Named, Outcome]:
         def loss(own: Named) -> tuple[Array, Outcome]:
             models = {**self.others, self.name: self.player.assemble(own, self.rest, self.dtype)}
-            outcome = self.player.objective(models, batch, passed, carried, key, step)
+            outcome = self.player.objective(models, batch, passed, carried, key, step, whole)
             constant = jax.lax.stop_gradient(dataclasses.replace(outcome, loss=jnp.float32(0)))
             return outcome.loss, dataclasses.replace(constant, loss=outcome.loss)
 

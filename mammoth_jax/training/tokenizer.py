@@ -67,7 +67,11 @@ def tokenizer_work(config: TokenizerTraining, mesh: Mesh, start: nnx.Module | No
     return Work(
         initial=lambda: _initial(config, kind, players, mesh, start),
         step=build_step(
-            players, accumulation=config.run.accumulation, dtype=dtype, finish=_finish(config.revival)
+            players,
+            accumulation=config.run.accumulation,
+            dtype=dtype,
+            finish=_finish(config.revival),
+            guard=config.run.guard,
         ),
         frozen=Frozen(networks, rest),
         batches=lambda: open_batches(config.data, config.run.batch_size, config.run.seed),
@@ -120,7 +124,13 @@ def _reconstruct(config: TokenizerTraining, kind: Tokenizer, dtype: Any) -> Obje
     autoencode = kind.autoencode(dtype)
 
     def objective(
-        models: Models, batch: Mapping[str, Array], passed: Any, carried: Any, key: PRNGKeyArray, step: Array
+        models: Models,
+        batch: Mapping[str, Array],
+        passed: Any,
+        carried: Any,
+        key: PRNGKeyArray,
+        step: Array,
+        whole: Any,
     ) -> Outcome:
         networks = Networks(
             models.get(DISCRIMINATOR),
@@ -143,6 +153,7 @@ def _discriminate(config: AdversarialConfig, dtype: Any) -> Objective:
         carried: dict[str, Any],
         key: PRNGKeyArray,
         step: Array,
+        whole: Any,
     ) -> Outcome:
         network = models[DISCRIMINATOR]
         opposite = Opposite(passed.picture, carried["logits"])
@@ -180,7 +191,7 @@ def _initial(
         carried["logits"] = LogitAverages.start()
     if config.revival is not None:
         carried["usage"] = CodeUsage.start(config.model.mammothtok.codebook_size)
-    return create_state(players, modules, carried, mesh)
+    return create_state(players, modules, carried, mesh, config.run.guard)
 
 
 def _with_encoder(model: nnx.Module, file: str, kind: Tokenizer, mesh: Mesh) -> nnx.Module:

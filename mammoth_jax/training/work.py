@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.metrics import Numbers
 from mammoth_jax.training.state import TrainState
 from mammoth_jax.training.step import Frozen, StepFunction
@@ -21,7 +22,7 @@ class RunConfig:
     """How long a run is and what it leaves behind.
 
     ``batch_size`` counts rows of a step over all devices, taken in ``accumulation`` parts.  Steps that are multiples of
-    an interval count; checkpoints and evaluation also happen at the last one.
+    an interval count; checkpoints and evaluation also happen at the last one.  ``profile_steps`` are traced.
     """
 
     steps: int
@@ -35,6 +36,8 @@ class RunConfig:
     evaluation_interval: int = 1000
     evaluation_pictures: int = 64
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    guard: Guard = Guard()
+    profile_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
@@ -79,6 +82,14 @@ class Batches(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What a batch is by counting: tokens that are not padding, and floating-point operations that its step needs."""
+
+    tokens: int
+    flops: float
+
+
 class Evaluate(Protocol):
     """Looks at a state: numbers for the log, pictures into a folder.  It changes nothing."""
 
@@ -95,6 +106,7 @@ class Work:
     batches: opens the data; several hosts each read their part.
     rates: learning rates by the name under which they are logged.
     evaluate: run on schedule.
+    load: of this host's part of a batch; None where speed is not counted in tokens.
     """
 
     initial: Callable[[], TrainState]
@@ -103,3 +115,4 @@ class Work:
     batches: Callable[[], Batches]
     rates: Mapping[str, optax.Schedule]
     evaluate: Evaluate
+    load: Callable[[HostBatch], Load] | None = None

@@ -11,10 +11,11 @@ import pytest
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
 from mammoth_jax.training.checkpoint import Checkpoints
+from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.loop import Interrupted, TrainingStopped, train
 from mammoth_jax.training.metrics import JsonLines, read_metrics
-from mammoth_jax.training.work import RunConfig
-from tests.training.toy import WIDTH, work
+from mammoth_jax.training.work import Load, RunConfig
+from tests.training.toy import WIDTH, Numbers, work
 
 CONFIG = RunConfig(steps=12, batch_size=8, checkpoint_interval=5, evaluation_interval=6, keep_every=5)
 
@@ -95,6 +96,53 @@ def test_a_step_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path):
         train(work(CONFIG, mesh, broken_at=8), CONFIG, tmp_path, mesh)
     assert Checkpoints(tmp_path).steps() == [5]
     assert max(values(tmp_path)) == 7
+
+
+def test_skipped_steps_are_counted_and_a_run_of_them_stops(tmp_path):
+    mesh = single_device_mesh()
+    config = dataclasses.replace(CONFIG, steps=6, guard=Guard(stop_after=2))
+    train(work(config, mesh, broken_at=3), config, tmp_path / "one", mesh)
+    logged = values(tmp_path / "one")
+    assert [logged[i]["skipped_steps"] for i in (2, 3, 6)] == [0, 1, 1]
+    assert "error" not in logged[3] and "error" in logged[4]  # the log holds no NaN, which JSON does not know
+    always = dataclasses.replace(work(config, mesh), batches=lambda: Broken(config.batch_size, after=3))
+    with pytest.raises(
+        TrainingStopped, match=r"step 5: .*is not finite, the last of 2 skipped steps in a row"
+    ):
+        train(always, config, tmp_path / "two", mesh)
+
+
+class Broken(Numbers):
+    """Every batch after a few holds a NaN."""
+
+    def __init__(self, batch_size, *, after):
+        super().__init__(batch_size)
+        self.after = after
+
+    def __next__(self):
+        batch = super().__next__()
+        if self.position > self.after:
+            batch["x"][0] = float("nan")
+        return batch
+
+
+def test_speed_is_logged_in_tokens_and_as_a_share_of_the_peak(tmp_path):
+    mesh = single_device_mesh()
+    config = dataclasses.replace(CONFIG, steps=2, evaluation_interval=9)
+    counted = dataclasses.replace(work(config, mesh), load=lambda batch: Load(len(batch["x"]), 1e6))
+    train(counted, config, tmp_path, mesh, peak_flops=1e9)
+    (first, last) = read_metrics(tmp_path)
+    seconds = first["seconds/data"] + first["seconds/compute"]
+    assert first["speed/tokens_per_second"] == pytest.approx(8 / seconds)
+    assert first["speed/model_flops_utilization"] == pytest.approx(1e6 / seconds / 1e9)
+
+
+def test_chosen_steps_are_traced(tmp_path):
+    mesh = single_device_mesh()
+    config = dataclasses.replace(CONFIG, steps=4, profile_steps=(2, 3))
+    train(work(config, mesh), config, tmp_path, mesh)
+    (trace,) = (tmp_path / "profile").iterdir()
+    assert trace.name == "2" and any(trace.rglob("*.xplane.pb"))
 
 
 def test_a_checkpoint_of_another_shape_is_refused_by_name(whole):

@@ -1,5 +1,7 @@
 """The compiled step: accumulation, whose gradient goes where, frozen parameters, devices, and steps that break."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,10 @@ import pytest
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
+from mammoth_jax.objectives.losses import LossSum
+from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.optimizer import Group, assign_groups
+from mammoth_jax.training.player import Outcome
 from mammoth_jax.training.schedules import WarmupConstant, WarmupCosine
 from mammoth_jax.training.step import build_step
 from tests.training.toy import WIDTH, criticise, generate, player, players, state_and_frozen
@@ -21,11 +26,11 @@ def batch(rows=8, parts=1, seed=0):
     return {"x": jnp.asarray(x.reshape(parts, rows // parts, WIDTH))}
 
 
-def run(who, data, *, steps=1, mesh=None, seed=0, **options):
+def run(who, data, *, steps=1, mesh=None, seed=0, guard=Guard(), **options):
     mesh = mesh or single_device_mesh()
     with jax.set_mesh(mesh):
-        state, frozen = state_and_frozen(who, mesh, seed)
-        step = jax.jit(build_step(who, **options))
+        state, frozen = state_and_frozen(who, mesh, seed, guard)
+        step = jax.jit(build_step(who, guard=guard, **options))
         for _ in range(steps):
             state, report = step(state, frozen, data, ROOT)
     return state, report
@@ -37,6 +42,51 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(monkeypatch):
     parts, two = run(players(), batch(parts=4), accumulation=4)
     chex.assert_trees_all_close(whole.params, parts.params, rtol=1e-5, atol=1e-6)
     chex.assert_trees_all_close(jax.tree.map(float, one.terms), jax.tree.map(float, two.terms), rtol=1e-5)
+
+
+def count_words(models, batch, passed, carried, key, step, whole):
+    """A loss over words, of which parts and devices hold different numbers; divided by those of the whole batch."""
+    losses = jnp.mean(jnp.square(models["model"](batch["x"])), axis=-1) * batch["counts"]
+    terms = {"error": LossSum(jnp.sum(losses), jnp.sum(batch["counts"]))}
+    return Outcome(whole["parts"] * terms["error"].total / whole["words"], terms, None, carried)
+
+
+@pytest.mark.parametrize(("parts", "mesh"), [(4, None), (1, {"data": 2, "fsdp": 2, "tensor": 2})])
+def test_a_loss_over_words_is_that_of_the_whole_batch_however_it_is_divided(parts, mesh):
+    def survey(batch):
+        return {"words": jnp.sum(batch["counts"]), "parts": batch["counts"].shape[0]}
+
+    who = {"model": dataclasses.replace(player(count_words), survey=survey)}
+    counts = jnp.asarray([1.0, 0, 5, 2, 0, 0, 9, 1])
+    whole, one = run(who, batch() | {"counts": counts[None]})
+    data = batch(parts=parts) | {"counts": counts.reshape(parts, -1)}
+    other, two = run(who, data, accumulation=parts, mesh=mesh and make_mesh(mesh))
+    chex.assert_trees_all_close(
+        jax.device_get(one.gradient_norms), jax.device_get(two.gradient_norms), rtol=1e-5
+    )
+    chex.assert_trees_all_close(
+        jax.device_get(whole.params), jax.device_get(other.params), rtol=1e-5, atol=1e-6
+    )
+    assert float(two.terms["error"].weight) == 18
+
+
+def test_gradients_far_above_their_average_skip_the_step():
+    guard = Guard(stop_after=9, spike=5.0, average_steps=3)
+    who = {
+        "model": dataclasses.replace(player(count_words), survey=lambda batch: {"words": 1.0, "parts": 1.0})
+    }
+    mesh = single_device_mesh()
+    state, frozen = state_and_frozen(who, mesh, guard=guard)
+    step = jax.jit(build_step(who, guard=guard))
+    taken = []
+    for scale in (1, 1, 20, 1, 900, 900, 1):  # that of 20 comes before there is an average to go by
+        before = state
+        state, report = step(state, frozen, batch() | {"counts": jnp.full((1, 8), float(scale))}, ROOT)
+        taken.append(bool(report.applied))
+        if not report.applied:
+            chex.assert_trees_all_equal(state.params, before.params)
+    assert taken == [True] * 4 + [False, False, True]
+    assert int(state.guard["skipped"]) == 2 and int(state.guard["in_row"]) == 0
 
 
 def test_each_half_moves_only_its_own_player():

@@ -8,6 +8,7 @@ from flax import nnx
 from mammoth_jax.core.parameters import abstract, initialize, named_parameters
 from mammoth_jax.layers.linear import Linear
 from mammoth_jax.objectives.losses import LossSum
+from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.optimizer import AdamWConfig, Group, assign_groups, build_optimizer
 from mammoth_jax.training.player import Outcome, Player
 from mammoth_jax.training.schedules import WarmupConstant
@@ -33,7 +34,7 @@ def _mean(x):
     return LossSum(jnp.sum(x), jnp.float32(x.size))
 
 
-def generate(models, batch, passed, carried, key, step):
+def generate(models, batch, passed, carried, key, step, whole):
     """Reconstructs, with noise, and pleases the critic."""
     noise = 0.1 * jax.random.normal(key, batch["x"].shape)
     made = models["model"](batch["x"] + noise)
@@ -42,7 +43,7 @@ def generate(models, batch, passed, carried, key, step):
     return Outcome(error.mean - 0.1 * score.mean, {"error": error, "score": score}, made, carried)
 
 
-def criticise(models, batch, passed, carried, key, step):
+def criticise(models, batch, passed, carried, key, step, whole):
     """Tells real from made."""
     real, made = models["critic"](batch["x"]), models["critic"](passed)
     loss = _mean(jax.nn.relu(1 - real) + jax.nn.relu(1 + made))
@@ -74,11 +75,11 @@ def players(**options):
     return {"model": player(generate, **options), "critic": player(criticise)}
 
 
-def state_and_frozen(who, mesh, seed=0):
+def state_and_frozen(who, mesh, seed=0, guard=Guard()):
     """Start state and frozen parts of the toy."""
     modules = {name: initialize(Net, seed + i, mesh) for i, name in enumerate(who)}
     frozen = Frozen({}, {name: p.rest(modules[name]) for name, p in who.items()})
-    return create_state(who, modules, {"mean": jnp.float32(0)}, mesh), frozen
+    return create_state(who, modules, {"mean": jnp.float32(0)}, mesh, guard), frozen
 
 
 class Numbers:
@@ -113,8 +114,8 @@ def work(config, mesh, *, broken_at=None):
     who = players(ema_decay=0.9)
     _, frozen = state_and_frozen(who, mesh)
     return Work(
-        initial=lambda: state_and_frozen(who, mesh)[0],
-        step=build_step(who, accumulation=config.accumulation),
+        initial=lambda: state_and_frozen(who, mesh, guard=config.guard)[0],
+        step=build_step(who, accumulation=config.accumulation, guard=config.guard),
         frozen=frozen,
         batches=lambda: Numbers(config.batch_size, broken_at=broken_at),
         rates={"model": WarmupConstant(learning_rate=1e-2).build(config.steps)},
