@@ -54,6 +54,19 @@ def read_turns(conversation: Any, pictures: Sequence[Picture]) -> tuple[Turn, ..
     return _place(said, pictures)
 
 
+def read_request(conversation: Any) -> str:
+    """What the user says first, without placeholders; whatever is answered.
+
+    Raises:
+      UnreadableRecord: it has another form, an unknown role, or the user says nothing.
+    """
+    said = [_role_and_text(turn) for turn in _listed(conversation)]
+    text = next((without_placeholders(text) for role, text in said if role == "user"), "").strip()
+    if not text:
+        raise UnreadableRecord("empty text: nobody asks for anything")
+    return text
+
+
 def _listed(conversation: Any) -> Sequence[Any]:
     if not isinstance(conversation, Sequence) or isinstance(conversation, str) or not conversation:
         raise UnreadableRecord(f"a list of turns expected, found {str(conversation)[:60]!r}")

@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mammoth_jax.data.conversations import without_placeholders
+from mammoth_jax.data.conversations import read_request
 from mammoth_jax.data.example import Example, Place, Task, Turn
 from mammoth_jax.data.picture_files import flatten
 from mammoth_jax.data.record import Picture, Record, UnreadableRecord
-from mammoth_jax.data.task_forms import converse, label, one_picture, shown, texts
+from mammoth_jax.data.task_forms import label, one_picture, shown, texts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,9 @@ class EditingChain:
         if not isinstance(steps, Sequence) or isinstance(steps, str) or not steps:
             raise UnreadableRecord(f"{label(record)}: empty text: no list of {self.instructions}")
         if len(states) != len(steps) + 1:
-            raise UnreadableRecord(f"{label(record)}: {len(steps)} instructions between {len(states)} pictures")
+            raise UnreadableRecord(
+                f"{label(record)}: {len(steps)} instructions between {len(states)} pictures"
+            )
         count = 1 + place.choice("length", min(self.longest, len(steps)))
         first = place.choice("first", len(steps) - count + 1)
         said = []
@@ -114,9 +116,10 @@ class EditingConversation:
         *inputs, target = shown(record, self.pictures) or (None,)
         if target is None or not inputs:
             raise UnreadableRecord(f"{label(record)}: an edit needs a reference and a target, in this order")
-        turns = converse(record, self.turns, inputs)
-        asked = next(turn for turn in turns if turn.role == "user")
-        text = without_placeholders("".join(p for p in asked.content if isinstance(p, str)))
+        try:
+            text = read_request(record.fields.get(self.turns))
+        except UnreadableRecord as error:
+            raise UnreadableRecord(f"{label(record)}: {self.turns}: {error}") from error
         return _edit(record, tuple(inputs), text, target, None, place)
 
 

@@ -69,7 +69,9 @@ class PictureFiles:
         if isinstance(value, bytes):
             return Picture(where, functools.partial(bytes, value))
         if not isinstance(value, str):
-            raise UnreadableRecord(f"{where}: {column} is neither bytes nor a path but {type(value).__name__}")
+            raise UnreadableRecord(
+                f"{where}: {column} is neither bytes nor a path but {type(value).__name__}"
+            )
         if self._members is not None:
             return Picture(f"{where} ({value})", functools.partial(self._members.read, value))
         path = (self._root or beside) / value

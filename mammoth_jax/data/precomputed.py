@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,19 @@ class PrecomputedSource:
         except (OSError, SafetensorError) as error:
             raise UnreadableRecord(f"{path.name}:{row}: {error}") from error
         return Record(keys[row], self.name, (), fields)
+
+    def keys(self) -> Iterator[str]:
+        """The keys of the records, in their order.
+
+        Raises:
+          InputError: a shard cannot be read.
+        """
+        for path in self._shards:
+            try:
+                _, keys = self._open(path)
+            except (OSError, SafetensorError) as error:
+                raise InputError(f"{path}: {error}; precompute it again") from error
+            yield from keys
 
     @property
     def _names(self) -> list[str]:

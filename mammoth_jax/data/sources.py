@@ -6,6 +6,7 @@ from typing import Literal
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.folder import Folder
+from mammoth_jax.data.json_records import AnnotationLists, JsonRecords
 from mammoth_jax.data.mixing import Branch, Leaf
 from mammoth_jax.data.parquet import Parquet
 from mammoth_jax.data.precomputed import Precomputed
@@ -39,7 +40,7 @@ class Mixture:
     weight: float = 1.0
 
 
-SourceConfig = Folder | Tars | Parquet | Synthetic | Precomputed | Mixture
+SourceConfig = Folder | Tars | Parquet | JsonRecords | AnnotationLists | Synthetic | Precomputed | Mixture
 
 
 def open_sources(
@@ -71,9 +72,9 @@ def open_sources(
         return Leaf(len(sources) - 1, len(source), None if blocks is None else tuple(blocks))
 
     tree = plan(configs)
-    return sources, _unique([s.name for s in sources]), tree
+    return sources, unique_names([s.name for s in sources]), tree
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def unique_names(names: Sequence[str]) -> list[str]:
     """Names, with a number where one occurs again."""
     return [n if (k := names[:i].count(n)) == 0 else f"{n}#{k + 1}" for i, n in enumerate(names)]

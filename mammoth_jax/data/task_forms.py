@@ -140,7 +140,7 @@ def one_picture(record: Record, name: str) -> Picture:
       UnreadableRecord: there is none, or several.
     """
     found = shown(record, name)
-    if not found or (name and len(found) > 1):
+    if len(found) == 0 or (name and len(found) > 1):
         raise UnreadableRecord(
             f"{label(record)}: {len(found)} pictures{name and f' in {name}'}, expected one to be drawn"
         )

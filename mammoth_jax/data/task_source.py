@@ -1,0 +1,225 @@
+"""A source together with the form of its records, the filters they pass and the answers that replace theirs.
+
+This is what a joint-training configuration lists, and what loaders read examples from.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.edit_forms import Editing, EditingChain, EditingConversation, EditingTurns
+from mammoth_jax.data.example import Example, Place, Task
+from mammoth_jax.data.filters import Filter, check_all
+from mammoth_jax.data.folder import Folder
+from mammoth_jax.data.joins import FilePerKey, TableByKey
+from mammoth_jax.data.json_records import AnnotationLists, JsonRecords
+from mammoth_jax.data.mixing import Branch, Leaf
+from mammoth_jax.data.overrides import AnswerOverrides
+from mammoth_jax.data.parquet import Parquet
+from mammoth_jax.data.precomputed import Precomputed
+from mammoth_jax.data.record import Encoded, Picture, Record, ShardedSource, Source
+from mammoth_jax.data.sources import Synthetic, unique_names
+from mammoth_jax.data.tars import Tars
+from mammoth_jax.data.task_forms import (
+    PictureConversation,
+    PlainText,
+    ReasoningThenPicture,
+    TextConversation,
+    TextToImage,
+)
+from mammoth_jax.data.text_documents import TextDocuments
+
+RecordSource = Folder | Tars | Parquet | JsonRecords | AnnotationLists | TextDocuments | Synthetic
+Form = (
+    PlainText
+    | TextConversation
+    | PictureConversation
+    | TextToImage
+    | Editing
+    | EditingTurns
+    | EditingChain
+    | EditingConversation
+    | ReasoningThenPicture
+)
+Join = FilePerKey | TableByKey
+
+
+class ExampleSource(Protocol):
+    """Examples of one task by number."""
+
+    @property
+    def name(self) -> str:
+        """What messages and logs call the source."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """The task of all its examples."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[int] | None:
+        """Lengths of the runs of records that are read together, or None where each is read alone."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def example(self, index: int, place: Place) -> Example:
+        """Example number ``index``, as ``place`` draws it.
+
+        Raises:
+          UnreadableRecord: it cannot be used.
+          Filtered: it is left out on purpose.
+        """
+        ...
+
+
+class ExampleSourceConfig(Protocol):
+    """What a configuration lists as a source of examples."""
+
+    @property
+    def weight(self) -> float:
+        """Its part among the sources of its task."""
+        ...
+
+    def open(self, models: Mapping[str, str] = {}) -> ExampleSource:
+        """The source; ``models`` are fingerprints by role, for precomputed arrays."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskSource:
+    """A source of one task.
+
+    ``joins`` add fields that are kept apart from the data, by key; then ``form`` makes the example, ``overrides``
+    replace its answers, and ``filters`` decide, in their order.  ``weight`` is its part among the sources of its task.
+    ``encoded`` are codes and latents of the pictures that are drawn, by the records' keys.
+    """
+
+    form: Form
+    source: RecordSource
+    weight: float = 1.0
+    joins: tuple[Join, ...] = ()
+    overrides: AnswerOverrides | None = None
+    filters: tuple[Filter, ...] = ()
+    encoded: Precomputed | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task of its form."""
+        return self.form.task
+
+    def open(self, models: Mapping[str, str] = {}) -> "OpenTaskSource":
+        """Opens the source and what is read beside it; ``models`` are fingerprints by role, for ``encoded``.
+
+        Raises:
+          InputError: a file is missing, empty or of another form.
+        """
+        return OpenTaskSource(self, models)
+
+
+class OpenTaskSource:
+    """:class:`TaskSource`, open: an :class:`ExampleSource`."""
+
+    def __init__(self, config: TaskSource, models: Mapping[str, str]):
+        self._config = config
+        self.task: Task = config.task
+        self._source: Source = config.source.open()
+        if not len(self._source):
+            raise InputError(f"source {self._source.name} is empty")
+        self._joins = [join.open() for join in config.joins]
+        self._overrides = None if config.overrides is None else config.overrides.open()
+        self._encoded = None if config.encoded is None else config.encoded.open(models)
+        keys = () if self._encoded is None else self._encoded.keys()
+        self._rows = {key: row for row, key in enumerate(keys)}
+        self.name = self._source.name
+        sharded = self._source if isinstance(self._source, ShardedSource) else None
+        self.blocks = None if sharded is None or sharded.blocks is None else tuple(sharded.blocks)
+        self.files = 1 if sharded is None else sharded.files
+        self.problems: Mapping[str, str] = {} if sharded is None else sharded.problems
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def record(self, index: int) -> Record:
+        """Record number ``index`` with the fields of its joins.
+
+        Raises:
+          UnreadableRecord: it, or what is kept apart from it, cannot be read.
+        """
+        record = self._source[index]
+        if not self._joins:
+            return record
+        found = [join.fields(record) for join in self._joins]
+        fields = {name: value for each in (record.fields, *found) for name, value in each.items()}
+        return dataclasses.replace(record, fields=fields)
+
+    def example(self, index: int, place: Place) -> Example:
+        """Example number ``index``, as ``place`` draws it.
+
+        Raises:
+          UnreadableRecord: it cannot be used.
+          Filtered: a filter leaves it out, or it has no new answer where it needs one.
+        """
+        record = self.record(index)
+        example = self._config.form.example(record, place)
+        if self._overrides is not None:
+            example = self._overrides.apply(record, example)
+        check_all(self._config.filters, record, example)
+        return self._attach(record, example)
+
+    def _attach(self, record: Record, example: Example) -> Example:
+        """The example with the codes and latents of the record's first picture, the one that was encoded."""
+        row = self._rows.get(record.key)
+        if self._encoded is None or row is None or not record.pictures:
+            return example
+        arrays, first = self._encoded[row].fields, record.pictures[0]
+        encoded = Encoded(arrays.get("codes"), arrays.get("mean"), arrays.get("logvar"))
+
+        def known(part: Picture) -> Picture:
+            return dataclasses.replace(part, encoded=encoded) if part is first else part
+
+        turns = tuple(
+            dataclasses.replace(
+                turn, content=tuple(known(p) if isinstance(p, Picture) else p for p in turn.content)
+            )
+            for turn in example.turns
+        )
+        target = None if example.target is None else known(example.target)
+        return dataclasses.replace(example, turns=turns, target=target)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskMixture:
+    """All sources of one task, a unique name each, and how they are mixed: the tree that an ``Order`` takes."""
+
+    sources: tuple[ExampleSource, ...]
+    names: tuple[str, ...]
+    tree: Branch
+
+
+def open_task_sources(
+    configs: Sequence[ExampleSourceConfig], models: Mapping[str, str] = {}
+) -> dict[Task, TaskMixture]:
+    """Opens all sources, by task in the order in which the tasks are first named.
+
+    Raises:
+      InputError: there is none, or one of them is missing or empty.
+    """
+    if not configs:
+        raise InputError("data: no sources; name at least one")
+    opened = [config.open(models) for config in configs]
+    names = unique_names([source.name for source in opened])
+    mixtures: dict[Task, TaskMixture] = {}
+    tasks: dict[Task, None] = dict.fromkeys(source.task for source in opened)
+    for task in tasks:
+        of = [i for i, source in enumerate(opened) if source.task == task]
+        leaves = tuple(_leaf(at, opened[i]) for at, i in enumerate(of))
+        tree = Branch(leaves, tuple(configs[i].weight for i in of))
+        mixtures[task] = TaskMixture(tuple(opened[i] for i in of), tuple(names[i] for i in of), tree)
+    return mixtures
+
+
+def _leaf(number: int, source: ExampleSource) -> Leaf:
+    return Leaf(number, len(source), None if source.blocks is None else tuple(source.blocks))
