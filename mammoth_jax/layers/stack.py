@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mammoth_jax.core.types import Array, Int
+from mammoth_jax.layers.remat import remat_of
 
 M = TypeVar("M", bound=nnx.Module)
 Carry = TypeVar("Carry")
@@ -57,7 +58,8 @@ def scan_layers(
 ) -> tuple[Carry, Any]:
     """Runs ``body(carry, layer, x)`` over a stack; ``xs`` holds what differs from layer to layer besides weights.
 
-    A layer's parts that are :class:`InStack` are not sliced but given whole, with the number of the layer.
+    A layer's parts that are :class:`InStack` are not sliced but given whole, with the number of the layer.  What is
+    kept for the backward pass is the stack's own policy (``layers/remat.py``).
     """
     if not isinstance(layers, nnx.List):
         parts, structure = jax.tree.flatten(layers, is_leaf=lambda x: isinstance(x, InStack))
@@ -73,9 +75,12 @@ def scan_layers(
 
         staying = [part for part in parts if isinstance(part, InStack)]
         numbers = jnp.arange(jax.tree.leaves(staying)[0].shape[0]) if staying else None
-        return jax.lax.scan(run, carry, (numbers, sliced, xs))
+        policy = remat_of(layers)
+        return jax.lax.scan(run if policy is None else policy(run), carry, (numbers, sliced, xs))
     collected = []
     for i, layer in enumerate(layers):
-        carry, y = body(carry, layer, jax.tree.map(lambda x, i=i: x[i], xs))
+        policy = remat_of(layer)
+        step = body if policy is None else policy(body)
+        carry, y = step(carry, layer, jax.tree.map(lambda x, i=i: x[i], xs))
         collected.append(y)
     return carry, jax.tree.map(lambda *ys: jnp.stack(ys), *collected)

@@ -1,5 +1,7 @@
 """The attention that layers call, whatever runs underneath."""
 
+from jax.ad_checkpoint import checkpoint_name
+
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.target import target_platform
 from mammoth_jax.core.types import Array, Float, Int
@@ -40,8 +42,10 @@ def attention(
     mask = AttentionMask(query_segments, key_segments, query_offset, causal)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     if chosen is REFERENCE:  # plain products, which the compiler divides by itself
-        return chosen(query, key, value, mask, factor)
-    return run_per_device(chosen, division, query, key, value, mask, factor)
+        out = chosen(query, key, value, mask, factor)
+    else:
+        out = run_per_device(chosen, division, query, key, value, mask, factor)
+    return checkpoint_name(out, "attention")  # for policies of what to keep (layers/remat.py)
 
 
 def _task(
