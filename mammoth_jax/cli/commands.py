@@ -44,6 +44,7 @@ COMMANDS = {
         Command("plot", "draw the curves of a training run", "mammoth_jax.cli.plot"),
         Command("tokenize", "a picture as visual tokens, and back", "mammoth_jax.cli.tokenize"),
         Command("precompute", "codes and latents of a data set, into shards", "mammoth_jax.cli.precompute"),
+        Command("data", "data check CONFIG: look at the data before a run does", "mammoth_jax.cli.data"),
         Command("info", "parts, shapes, parameters and memory of a checkpoint", "mammoth_jax.cli.info"),
         Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),
         Command("verify", "compare this installation with recorded numbers", "mammoth_jax.cli.verify"),

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mammoth_jax.data.example import Turn
-from mammoth_jax.data.record import Picture, UnreadableRecord
+from mammoth_jax.data.record import EmptyText, Picture, UnreadableRecord
 
 PLACEHOLDER = "<image>"
 _AROUND = re.compile(r"\n?<image>\n?")
@@ -37,20 +37,20 @@ def read_turns(conversation: Any, pictures: Sequence[Picture]) -> tuple[Turn, ..
     """A data set's conversation with its pictures.
 
     Raises:
-      UnreadableRecord: it has another form, an unknown role, an empty answer, no answer, or placeholders without
-        pictures.
+      EmptyText: an empty question or answer, or none.
+      UnreadableRecord: it has another form, an unknown role, or placeholders without pictures.
     """
     said = [_role_and_text(turn) for turn in _listed(conversation)]
     roles = [role for role, _ in said]
     if "assistant" not in roles:
-        raise UnreadableRecord("empty text: nobody answers")
+        raise EmptyText("nobody answers")
     said = said[: len(roles) - roles[::-1].index("assistant")]
     first = next((i for i, (role, _) in enumerate(said) if role == "user"), len(said))
     said = [turn for i, turn in enumerate(said) if i >= first or turn[0] == "system"]
     if len(said) <= sum(role == "system" for role, _ in said):
-        raise UnreadableRecord("empty text: nobody asks before the answer")
+        raise EmptyText("nobody asks before the answer")
     if any(role == "assistant" and not text.strip() for role, text in said):
-        raise UnreadableRecord("empty text: an answer without words")
+        raise EmptyText("an answer without words")
     return _place(said, pictures)
 
 
@@ -58,12 +58,13 @@ def read_request(conversation: Any) -> str:
     """What the user says first, without placeholders; whatever is answered.
 
     Raises:
-      UnreadableRecord: it has another form, an unknown role, or the user says nothing.
+      EmptyText: the user says nothing.
+      UnreadableRecord: it has another form or an unknown role.
     """
     said = [_role_and_text(turn) for turn in _listed(conversation)]
     text = next((without_placeholders(text) for role, text in said if role == "user"), "").strip()
     if not text:
-        raise UnreadableRecord("empty text: nobody asks for anything")
+        raise EmptyText("nobody asks for anything")
     return text
 
 
@@ -121,7 +122,7 @@ def _place(said: Sequence[tuple[_Role, str]], pictures: Sequence[Picture]) -> tu
         last = without_placeholders(last)
         content += [last] if last else []
         if not content:
-            raise UnreadableRecord("empty text: a question without words")
+            raise EmptyText("a question without words")
         turns.append(Turn(role, tuple(content)))
     return tuple(turns)
 

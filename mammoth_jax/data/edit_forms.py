@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from mammoth_jax.data.conversations import read_request
 from mammoth_jax.data.example import Example, Place, Task, Turn
 from mammoth_jax.data.picture_files import flatten
-from mammoth_jax.data.record import Picture, Record, UnreadableRecord
+from mammoth_jax.data.record import EmptyText, Picture, Record, UnreadableRecord, naming
 from mammoth_jax.data.task_forms import label, one_picture, shown, texts
 
 
@@ -84,7 +84,7 @@ class EditingChain:
         """The drawn part of the chain as one edit."""
         states, steps = flatten(record.fields.get(self.states, ())), record.fields.get(self.instructions)
         if not isinstance(steps, Sequence) or isinstance(steps, str) or not steps:
-            raise UnreadableRecord(f"{label(record)}: empty text: no list of {self.instructions}")
+            raise EmptyText(f"{label(record)}: no list of {self.instructions}")
         if len(states) != len(steps) + 1:
             raise UnreadableRecord(
                 f"{label(record)}: {len(steps)} instructions between {len(states)} pictures"
@@ -95,7 +95,7 @@ class EditingChain:
         for i in range(first, first + count):
             variants = texts(steps[i])
             if not variants:
-                raise UnreadableRecord(f"{label(record)}: empty text: instruction {i}")
+                raise EmptyText(f"{label(record)}: instruction {i}")
             said.append(variants[place.choice(f"instruction {i}", len(variants))])
         text = " ".join(said)
         return _edit(record, states[first : first + 1], text, states[first + count], None, place)
@@ -116,10 +116,8 @@ class EditingConversation:
         *inputs, target = shown(record, self.pictures) or (None,)
         if target is None or not inputs:
             raise UnreadableRecord(f"{label(record)}: an edit needs a reference and a target, in this order")
-        try:
+        with naming(f"{label(record)}: {self.turns}"):
             text = read_request(record.fields.get(self.turns))
-        except UnreadableRecord as error:
-            raise UnreadableRecord(f"{label(record)}: {self.turns}: {error}") from error
         return _edit(record, tuple(inputs), text, target, None, place)
 
 
@@ -138,6 +136,6 @@ def _edit(
     if backward and len(inputs) == 1 and (not forward or place.draw("direction") < 0.5):
         forward, inputs, target = backward, (target,), inputs[0]
     if not forward:
-        raise UnreadableRecord(f"{label(record)}: empty text: no instruction")
+        raise EmptyText(f"{label(record)}: no instruction")
     text = forward[place.choice("instruction", len(forward))]
     return Example("edit", turns=(Turn("user", (*inputs, text)),), target=target, key=label(record))

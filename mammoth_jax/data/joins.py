@@ -8,7 +8,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.fields import Field, pick_columns
 from mammoth_jax.data.folder import SUFFIXES
 from mammoth_jax.data.keyed_rows import KeyedRows
-from mammoth_jax.data.record import Record, UnreadableRecord
+from mammoth_jax.data.record import MissingFile, Record, UnreadableRecord
 
 
 class OpenJoin(Protocol):
@@ -88,6 +88,8 @@ class _Files:
             path = path.replace(word, value)
         try:
             text = Path(path).expanduser().read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise MissingFile(f"{record.key}: {path}: {error.strerror or error}") from error
         except OSError as error:
             raise UnreadableRecord(f"{record.key}: {path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:

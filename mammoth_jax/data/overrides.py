@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mammoth_jax.data.example import Example, Filtered, Turn
 from mammoth_jax.data.joins import key_parts
 from mammoth_jax.data.keyed_rows import KeyedRows
-from mammoth_jax.data.record import Record, UnreadableRecord
+from mammoth_jax.data.record import EmptyText, Record, UnreadableRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class OpenOverrides:
         new = row.get(self._config.answer)
         answers = [new] if isinstance(new, str) else new
         if not isinstance(answers, list) or not all(isinstance(a, str) and a.strip() for a in answers):
-            raise UnreadableRecord(f"{example.key}: empty text: new answer {str(new)[:60]!r}")
+            raise EmptyText(f"{example.key}: new answer {str(new)[:60]!r}")
         return _replace(example, answers, isinstance(new, str))
 
 

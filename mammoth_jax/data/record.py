@@ -1,8 +1,9 @@
 """What a source of data holds: pictures that are read when asked for, and the fields that go with them."""
 
+import contextlib
 import dataclasses
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,8 +17,20 @@ class UnreadableRecord(Exception):
     """A record that cannot be used; the message names it.  Loaders count these and go on."""
 
 
+class EmptyText(UnreadableRecord):
+    """A record without the words that it needs."""
+
+
+class MissingFile(UnreadableRecord):
+    """A record that names a file which is not there."""
+
+
 class UnreadablePicture(UnreadableRecord):
     """A picture that cannot be read or decoded."""
+
+
+class MissingPicture(MissingFile, UnreadablePicture):
+    """A picture that is not there."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +96,8 @@ class Picture:
     def _read(self) -> bytes | np.ndarray:
         try:
             return self.read()
+        except FileNotFoundError as error:
+            raise MissingPicture(f"{self.where}: {error.strerror or error}") from error
         except OSError as error:
             raise UnreadablePicture(f"{self.where}: {error.strerror or error}") from error
 
@@ -95,6 +110,15 @@ class Record:
     source: str
     pictures: tuple[Picture, ...]
     fields: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Puts where it happened before the message of an :class:`UnreadableRecord` of any kind."""
+    try:
+        yield
+    except UnreadableRecord as error:
+        raise type(error)(f"{where}: {error}") from error
 
 
 class Source(Protocol):

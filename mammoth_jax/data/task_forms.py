@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from mammoth_jax.data.conversations import read_turns
 from mammoth_jax.data.example import Example, Place, Task, Turn
 from mammoth_jax.data.picture_files import flatten
-from mammoth_jax.data.record import Picture, Record, UnreadableRecord
+from mammoth_jax.data.record import EmptyText, Picture, Record, UnreadableRecord, naming
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,9 @@ class PlainText:
 
     def example(self, record: Record, place: Place) -> Example:
         """The document as it stands."""
-        found = one_text(record, self.text, place)
+        found = record.fields.get(self.text)
+        if not isinstance(found, str) or not found.strip():
+            raise EmptyText(f"{label(record)}: no {self.text}")
         return Example(self.task, document=found, key=label(record))
 
 
@@ -70,7 +72,7 @@ class TextToImage:
         """The drawn caption and the picture."""
         every = [text for name in self.captions for text in texts(record.fields.get(name), self.kinds)]
         if not every:
-            raise UnreadableRecord(f"{label(record)}: empty text: no caption in {', '.join(self.captions)}")
+            raise EmptyText(f"{label(record)}: no caption in {', '.join(self.captions)}")
         caption = every[place.choice("caption", len(every))]
         return Example(
             self.task,
@@ -120,11 +122,11 @@ def one_text(record: Record, name: str, place: Place) -> str:
     """A field's text, drawn where there are several.
 
     Raises:
-      UnreadableRecord: there is none.
+      EmptyText: there is none.
     """
     every = texts(record.fields.get(name))
     if not every:
-        raise UnreadableRecord(f"{label(record)}: empty text: no {name}")
+        raise EmptyText(f"{label(record)}: no {name}")
     return every[place.choice(name, len(every))]
 
 
@@ -153,7 +155,5 @@ def converse(record: Record, name: str, pictures: Sequence[Picture]) -> tuple[Tu
     Raises:
       UnreadableRecord: it is missing or has another form; the message names the record.
     """
-    try:
+    with naming(f"{label(record)}: {name}"):
         return read_turns(record.fields.get(name), pictures)
-    except UnreadableRecord as error:
-        raise UnreadableRecord(f"{label(record)}: {name}: {error}") from error

@@ -24,16 +24,26 @@ def load_training(file: Path, preset: str | None = None, overrides: Sequence[str
     Raises:
       InputError: the file, a preset or a value is not valid.
     """
+    data = read_training(file, preset, overrides)
+    task = data.get("task")
+    if task not in TASKS:
+        raise InputError(f"{file}: task {task!r} is not one of {', '.join(sorted(TASKS))}")
+    return decode(TASKS[task], data)
+
+
+def read_training(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The same as plain data, with all that it extends in place, not yet checked.
+
+    Raises:
+      InputError: a file cannot be read, or there is no such preset.
+    """
     data = _with_bases(_find(file), ())
     if preset is not None:
         data["model"] = load_preset(preset)
     data = merge(data, parse_overrides(overrides))
     if isinstance(data.get("model"), Mapping):
         data["model"] = resolve_extends(data["model"])
-    task = data.get("task")
-    if task not in TASKS:
-        raise InputError(f"{file}: task {task!r} is not one of {', '.join(sorted(TASKS))}")
-    return decode(TASKS[task], data)
+    return data
 
 
 def _find(file: Path) -> Path:

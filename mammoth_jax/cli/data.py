@@ -1,0 +1,145 @@
+"""Look at data before training does: `data check CONFIG` reads samples of every source.
+
+CONFIG is a training configuration, or a file with nothing but `sources:`.  Of each source it says how many samples are
+missing, broken, empty or filtered, and how large pictures and texts are.  Exit status 1: a source is worse than its
+`bad_input.share` allows.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mammoth_jax.cli.argument_types import positive
+from mammoth_jax.core.errors import InputError
+
+if TYPE_CHECKING:
+    from mammoth_jax.data.check import SourceReport
+    from mammoth_jax.data.sample_tokens import LayoutTokens
+
+BARS = 24
+GEOMETRY = "dev"
+"""Whose sizes count where neither the configuration nor the command names a model."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("action", choices=("check",))
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="a training configuration, or a list of sources"
+    )
+    parser.add_argument(
+        "--samples", type=positive, default=100, metavar="N", help="of each source (default 100)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which samples")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="count text in this folder's tokens (default: in bytes)"
+    )
+    parser.add_argument("--preset", metavar="NAME", help="this architecture's sizes of pictures")
+    parser.add_argument("--json", action="store_true", help="one JSON object a source")
+    parser.set_defaults(overrides=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a report a source; 1 if one is not fit."""
+    from mammoth_jax.core.config import decode
+    from mammoth_jax.data.check import check_source
+    from mammoth_jax.data.sources import unique_names
+    from mammoth_jax.data.task_source import TaskSource
+    from mammoth_jax.training.config_file import read_training
+
+    data = read_training(args.config, args.preset, args.overrides)
+    found = list(find_sources(data))
+    if not found:
+        raise InputError(
+            f"{args.config}: no sources with a form in it; list them as sources: [{{form: ..., source: ...}}]"
+        )
+    configs = [decode(TaskSource, entry, path) for path, entry, _ in found]
+    count = token_count(args.model, data.get("model"))
+    sources = [config.open() for config in configs]
+    names = unique_names([source.name for source in sources])
+    failed = []
+    for source, name, (_, _, share) in zip(sources, names, found, strict=True):
+        report = check_source(source, name, samples=args.samples, share=share, count=count, seed=args.seed)
+        unit = "bytes" if args.model is None else "tokens"
+        print(json.dumps(report.to_json()) if args.json else text(report, unit), flush=True)
+        failed += [name] if report.failed else []
+    if not args.json:
+        print(f"{len(sources)} sources, {len(failed)} not fit" + (f": {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def find_sources(data: Any, path: str = "", share: float | None = None) -> Any:
+    """Every task source in a configuration: its path, its plain data, and the share of it that may be bad."""
+    from mammoth_jax.core.config import decode
+    from mammoth_jax.data.tally import BadInput
+
+    if isinstance(data, Mapping):
+        if "bad_input" in data:
+            share = decode(BadInput, data["bad_input"], f"{path}.bad_input".lstrip(".")).share
+        if "form" in data and "source" in data:
+            yield path, data, BadInput().share if share is None else share
+            return
+        for key, value in data.items():
+            yield from find_sources(value, f"{path}.{key}".lstrip("."), share)
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from find_sources(value, f"{path}[{i}]", share)
+
+
+def token_count(folder: Path | None, model: Any) -> "LayoutTokens":
+    """How tokens are counted: a model folder's tokenizer and sizes, or bytes and a configuration's sizes."""
+    from checkpoint_convert.folder import ModelFolder
+    from mammoth_jax.core.config import decode
+    from mammoth_jax.core.presets import load_preset
+    from mammoth_jax.data.sample_tokens import LayoutTokens
+    from mammoth_jax.models.config import MammothConfig
+    from mammoth_jax.pipelines.loading import byte_words
+    from mammoth_jax.processing.tokenizer import Tokenizer
+    from mammoth_jax.processing.vision import family_images
+
+    if folder is not None:
+        config = ModelFolder.open(folder, ()).config
+        backbone = config.backbone
+        tokenizer = Tokenizer.from_folder(
+            folder,
+            family=backbone.tokenizer_family,
+            gen_vocab_start=backbone.decoder.gen_vocab_start_index,
+        )
+    else:
+        config = decode(MammothConfig, model or load_preset(GEOMETRY), "model")
+        backbone = config.backbone
+        tokenizer, _ = byte_words(config)
+    vision = family_images(
+        backbone.family,
+        patch_size=backbone.vision.patch_size,
+        merge_size=backbone.vision.spatial_merge_size,
+        temporal_patch_size=backbone.vision.temporal_patch_size,
+    )
+    return LayoutTokens(tokenizer, config.picture_rules, vision)
+
+
+def text(report: "SourceReport", unit: str) -> str:
+    """A report for a person."""
+    lines = [f"{report.name}: {report.task}, {report.records:,} records in {report.files:,} files"]
+    lines += [f"  bad file {name}: {what}" for name, what in list(report.bad_files.items())[:3]]
+    lines += [f"  {report.usable} of {report.read} samples usable"]
+    lines += [f"  {n:5} {kind}; the first: {report.examples[kind]}" for kind, n in report.bad.items()]
+    lines += [f"  {n:5} filtered: {reason}" for reason, n in sorted(report.filtered.items())]
+    lines += histogram("side of a square of a picture's area, pixels", report.sizes)
+    lines += histogram(f"text, {unit}", report.text_tokens)
+    lines += histogram(f"whole sample, {unit} and pictures' tokens", report.row_tokens)
+    if report.usable:
+        lines += [f"  {report.mean_row:,.0f} on average"]
+    return "\n".join([*lines, f"  not fit: {report.failed}" if report.failed else "  fit", ""])
+
+
+def histogram(title: str, counts: Mapping[int, int]) -> list[str]:
+    """Lines with a bar a class; a class is named by its lower bound."""
+    if not counts:
+        return []
+    most = max(counts.values())
+    return [f"  {title}"] + [
+        f"  {bound:9,}+ {'#' * max(round(BARS * n / most), 1):{BARS}} {n}" for bound, n in counts.items()
+    ]
