@@ -106,14 +106,18 @@ def train(
 
 
 def _resume(work: Work, checkpoints: Checkpoints, batches: Batches) -> TrainState:
-    state, latest = work.initial(), checkpoints.latest()
+    latest = checkpoints.latest()
     if latest is None:
-        return state
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    del state  # its memory is needed for what is restored
-    state, position = checkpoints.restore(latest, like)
+        return work.initial()
+    state, position = checkpoints.restore(latest, _like(work))
     batches.restore(position["hosts"])
     return state
+
+
+def _like(work: Work) -> TrainState:
+    if work.like is not None:
+        return work.like()
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), work.initial())
 
 
 class _Placement:

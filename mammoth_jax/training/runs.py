@@ -1,6 +1,7 @@
 """Training runs on disk: what they were told, and the weights of their checkpoints."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mammoth_jax.core.parameters import named_parameters, with_parameters
 from mammoth_jax.training.checkpoint import FOLDER, Checkpoints
 from mammoth_jax.training.state import parameter_shardings
 
-CONFIG = "config.yaml"
+CONFIG, FROZEN = "config.yaml", "frozen"
 _FREE = {
     "run": {"log_interval", "checkpoint_interval", "keep_last", "keep_every", "loggers", "profile_steps"}
 }
@@ -102,6 +103,85 @@ def load_weights(path: Path | str, template: nnx.Module, mesh: Mesh, player: str
     Raises:
       InputError: there is no such checkpoint, or it is of another module.
     """
+    wanted = {name: tuple(p.shape) for name, p in named_parameters(template).items()}
+    found = held_shapes(path, player)
+    if found != wanted:
+        differ = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
+        name = differ[0]
+        raise InputError(
+            f"{path} does not hold this model: {len(differ)} parameters differ, e.g. {name} is "
+            f"{found.get(name, 'absent')}, expected {wanted.get(name, 'absent')}"
+        )
+    return with_parameters(template, read_arrays(path, abstract_arrays(template, mesh), player))
+
+
+def abstract_arrays(template: nnx.Module, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and place of every parameter of a module, in float32."""
+    places = parameter_shardings(template, mesh)
+    return {
+        name: jax.ShapeDtypeStruct(p.shape, np.float32, sharding=places[name])
+        for name, p in named_parameters(template).items()
+    }
+
+
+def held_shapes(path: Path | str, player: str = "model") -> dict[str, tuple[int, ...]]:
+    """Shapes of a player's weights in a run: those that it trains, and those that it was given and keeps.
+
+    Raises:
+      InputError: there is no such checkpoint.
+    """
+    run = split_step(path)[0]
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = _weights(reader, _checkpoint(path), player)[1]
+        if player == "model" and (run / FROZEN).is_dir():
+            saved = {**reader.metadata((run / FROZEN).resolve()).item_metadata.tree, **saved}
+    return {name: tuple(x.shape) for name, x in saved.items()}
+
+
+def read_arrays(
+    path: Path | str, wanted: Mapping[str, jax.ShapeDtypeStruct], player: str = "model"
+) -> dict[str, jax.Array]:
+    """Those of the wanted arrays that a run holds, each where it is wanted.
+
+    Raises:
+      InputError: there is no such checkpoint, or an array has another shape in it.
+    """
+    run, folder = split_step(path)[0], _checkpoint(path)
+    with ocp.PyTreeCheckpointer() as reader:
+        kept, saved = _weights(reader, folder, player)
+        own = {name: x for name, x in wanted.items() if name in saved}
+        _check_shapes(path, own, saved)
+        out = _partly(reader, folder, {kept: {player: own}})[kept][player] if own else {}
+        if player == "model":
+            out = {**read_frozen(run, {n: x for n, x in wanted.items() if n not in own}), **out}
+    return out
+
+
+def save_frozen(run: Path, arrays: Mapping[str, jax.Array]) -> None:
+    """Writes the weights that a run reads and never trains, once: its checkpoints do not repeat them."""
+    if arrays and not (run / FROZEN).exists():
+        with ocp.PyTreeCheckpointer() as writer:
+            writer.save((run / FROZEN).resolve(), dict(arrays))
+
+
+def read_frozen(run: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Those of the wanted arrays that the run was given and keeps.
+
+    Raises:
+      InputError: an array has another shape there.
+    """
+    folder = (run / FROZEN).resolve()
+    if not folder.is_dir():
+        return {}
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = reader.metadata(folder).item_metadata.tree
+        own = {name: x for name, x in wanted.items() if name in saved}
+        _check_shapes(run, own, saved)
+        return _partly(reader, folder, own) if own else {}
+
+
+def _checkpoint(path: Path | str) -> Path:
+    """The folder of a checkpoint's state."""
     run, step = split_step(path)
     checkpoints = Checkpoints(run)
     steps = checkpoints.steps()
@@ -111,31 +191,27 @@ def load_weights(path: Path | str, template: nnx.Module, mesh: Mesh, player: str
         raise InputError(
             f"{path}: no checkpoint{'' if step is None else f' of step {step}'}; there are {steps or 'none'}"
         )
-    folder = (run / FOLDER / str(step) / "state").resolve()
-    with ocp.PyTreeCheckpointer() as reader:
-        held = reader.metadata(folder).item_metadata.tree
-        kept = "ema" if held["ema"] and player in held["ema"] else "params"
-        saved = held[kept].get(player, {})
-        places = parameter_shardings(template, mesh)
-        wanted = {name: tuple(p.shape) for name, p in named_parameters(template).items()}
-        found = {name: tuple(x.shape) for name, x in saved.items()}
-        if found != wanted:
-            differ = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
-            name = differ[0]
+    return (run / FOLDER / str(step) / "state").resolve()
+
+
+def _weights(reader: Any, folder: Path, player: str) -> tuple[str, Mapping[str, Any]]:
+    """Where a checkpoint has a player's weights, and their metadata by name."""
+    held = reader.metadata(folder).item_metadata.tree
+    kept = "ema" if held["ema"] and player in held["ema"] else "params"
+    return kept, held[kept].get(player, {})
+
+
+def _check_shapes(path: Path | str, wanted: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    for name, x in wanted.items():
+        if tuple(saved[name].shape) != tuple(x.shape):
             raise InputError(
-                f"{path} does not hold this model: {len(differ)} parameters differ, e.g. {name} is "
-                f"{found.get(name, 'absent')}, expected {wanted.get(name, 'absent')}"
+                f"{path}: {name} is {tuple(saved[name].shape)}, expected {tuple(x.shape)}; it is of another model"
             )
-        target = {
-            kept: {
-                player: {
-                    name: jax.ShapeDtypeStruct(shape, np.float32, sharding=places[name])
-                    for name, shape in wanted.items()
-                }
-            }
-        }
-        arguments = ocp.checkpoint_utils.construct_restore_args(target)
-        restored = reader.restore(
-            folder, args=ocp.args.PyTreeRestore(item=target, restore_args=arguments, partial_restore=True)
-        )
-    return with_parameters(template, restored[kept][player])
+
+
+def _partly(reader: Any, folder: Path, target: Any) -> Any:
+    """The arrays of ``target`` alone out of a saved tree."""
+    arguments = ocp.checkpoint_utils.construct_restore_args(target)
+    return reader.restore(
+        folder, args=ocp.args.PyTreeRestore(item=target, restore_args=arguments, partial_restore=True)
+    )

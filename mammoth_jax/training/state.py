@@ -70,6 +70,36 @@ def create_state(
     return TrainState(rest[0], params, optimizer, ema, rest[1], rest[2])
 
 
+def abstract_state(
+    players: Mapping[str, Player], carried: Any, mesh: Mesh, guard: Guard = Guard()
+) -> TrainState:
+    """The state's shapes and places, without weights: what a checkpoint is read into, and programs are compiled for.
+
+    Args:
+      players, mesh, guard: as for :func:`create_state`.
+      carried: arrays or shapes.
+    """
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def place(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    params, optimizer, ema = {}, {}, {}
+    for name, player in players.items():
+        places = parameter_shardings(player.template, mesh)
+        shapes = {key: p for key, p in named_parameters(player.template).items() if key in player.names}
+        params[name] = {
+            key: jax.ShapeDtypeStruct(p.shape, jnp.float32, sharding=places[key]) for key, p in shapes.items()
+        }
+        moments = jax.eval_shape(player.optimizer.init, params[name])
+        optimizer[name] = jax.tree.map(place, moments, optimizer_shardings(player, params[name], mesh))
+        if player.ema_decay is not None:
+            ema[name] = dict(params[name])
+    counts = jax.eval_shape(lambda: (jnp.int32(0), guard.start(players)))
+    rest = jax.tree.map(lambda x: place(x, everywhere), (counts[0], carried, counts[1]))
+    return TrainState(rest[0], params, optimizer, ema, rest[1], rest[2])
+
+
 def parameter_shardings(
     module: nnx.Module, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES
 ) -> dict[str, NamedSharding]:

@@ -106,6 +106,7 @@ class Work:
     batches: opens the data; several hosts each read their part.
     rates: learning rates by the name under which they are logged.
     evaluate: run on schedule.
+    like: the state's shapes and places, for a checkpoint to be read into; by default those of ``initial``.
     load: of this host's part of a batch; None where speed is not counted in tokens.
     """
 
@@ -115,4 +116,5 @@ class Work:
     batches: Callable[[], Batches]
     rates: Mapping[str, optax.Schedule]
     evaluate: Evaluate
+    like: Callable[[], TrainState] | None = None
     load: Callable[[HostBatch], Load] | None = None

@@ -1,0 +1,68 @@
+"""Which parameters of the model are understanding, which generation, and which the diffusion transformer's.
+
+This is the one place that knows (paper table 1): the rows of its rates are these groups.
+"""
+
+import dataclasses
+import re
+from collections.abc import Collection, Iterable
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.example import DRAWING, Task
+from mammoth_jax.models.conditions import ConditionMode
+from mammoth_jax.training.optimizer import AdamWConfig, Group
+
+_EXPERT = r"(ffn|attention\.experts)\.[1-9]\d*\."
+
+PARAMETER_GROUPS: dict[str, tuple[str, ...]] = {
+    "understanding": (
+        r"^decoder\.(embed|head|norm)\.",
+        rf"^decoder\.segments\.\d+\.(?!{_EXPERT})",
+        r"^vision\.",
+    ),
+    "generation": (r"^decoder\.gen_(embed|head)\.", rf"^decoder\.segments\.\d+\.{_EXPERT}"),
+    "dit": (r"^dit\.", r"^refiner\."),
+}
+"""Patterns over parameter names: the backbone with its tower; experts, embedding and head of generation; diffusion
+transformer and alignment."""
+
+_ALL = ("",)
+
+
+def with_group_patterns(config: AdamWConfig) -> AdamWConfig:
+    """The optimiser with the patterns of every group that is named as one of :data:`PARAMETER_GROUPS`.
+
+    Raises:
+      InputError: a group of another name that has no patterns of its own.
+    """
+
+    def known(group: Group) -> Group:
+        if group.patterns != _ALL:
+            return group
+        if group.name not in PARAMETER_GROUPS:
+            raise InputError(
+                f"optimizer group {group.name!r}: not one of {', '.join(PARAMETER_GROUPS)}; give it patterns over "
+                "parameter names"
+            )
+        return dataclasses.replace(group, patterns=PARAMETER_GROUPS[group.name])
+
+    return dataclasses.replace(config, groups=tuple(map(known, config.groups)))
+
+
+def needed_parts(tasks: Collection[Task], mode: ConditionMode) -> frozenset[str]:
+    """The parts of the model (``models.mammoth.PARTS``) that training on these tasks runs."""
+    parts = {"text_decoder"}
+    if any(task in DRAWING for task in tasks):
+        parts |= {"generation_experts", "dit"} | ({"refiner"} if mode != "text" else set())
+    if any(task not in ("text", "t2i") for task in tasks):
+        parts.add("vision_tower")
+    return frozenset(parts)
+
+
+def read_names(names: Iterable[str], tasks: Collection[Task]) -> list[str]:
+    """The parameters that samples of these tasks meet: without references, none of what reads them.
+
+    One that is never met has no gradient; were it trained all the same, weight decay would pull it to 0.
+    """
+    met = any(task in ("edit", "a2a") for task in tasks)
+    return [name for name in names if met or not re.match(r"dit\.reference_", name)]
