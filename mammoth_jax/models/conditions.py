@@ -1,14 +1,12 @@
 """From backbone features to the diffusion transformer's condition: one function for sampling and training."""
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from mammoth_jax.core.types import Array, Bool, Float, Int
-
-ConditionMode = Literal["text_image", "text", "image"]
+from mammoth_jax.processing.condition_tokens import ConditionMode, condition_tokens
 
 
 @jax.tree_util.register_dataclass
@@ -24,6 +22,27 @@ class Condition:
     text_mask: Bool[Array, "b t"]
     image: Float[Array, "b i d"] | None
     image_mask: Bool[Array, "b i"] | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PackedCondition:
+    """The condition features of packed rows, which hold several samples each; which tokens condition is decided by
+    :func:`condition_tokens` where rows are packed.
+
+    Attributes:
+      features: of all tokens of the rows.
+      owner: the sample whose generated visual tokens (with their structure) each is, from 1 on; 0 elsewhere.
+      index: the conditions, sample after sample, as places in ``[features ; queries of the samples]``; -1 is padding.
+      segments: the sample of each condition token, from 1 on; 0 is padding.
+      num_samples: samples of a row at most.
+    """
+
+    features: Float[Array, "b s d"]
+    owner: Int[Array, "b s"]
+    index: Int[Array, "b c"]
+    segments: Int[Array, "b c"]
+    num_samples: int = dataclasses.field(metadata={"static": True})
 
 
 def compact(
@@ -60,12 +79,16 @@ def build_condition(
       with_answer_text: whether text of the answer counts too (reasoning before drawing).
       text_size, image_size: lengths of the two blocks; at least the largest number of selected tokens.
     """
-    generated = ids >= generation_start
-    is_vision = jnp.isin(ids, jnp.asarray(vision_ids, ids.dtype)) if vision_ids else jnp.zeros_like(generated)
-    is_text = valid & ~generated & ~is_vision & (True if with_answer_text else ~is_answer)
-    is_text = is_text & (mode != "image")
-    text, text_mask = compact(features, is_text, text_size)
+    is_text, is_image = condition_tokens(
+        ids,
+        is_answer,
+        generation_start=generation_start,
+        vision_ids=vision_ids,
+        mode=mode,
+        with_answer_text=with_answer_text,
+    )
+    text, text_mask = compact(features, valid & is_text, text_size)
     if mode == "text":
         return Condition(text, text_mask, None, None)
-    image, image_mask = compact(features, valid & generated & is_answer, image_size)
+    image, image_mask = compact(features, valid & is_image, image_size)
     return Condition(text, text_mask, image, image_mask)

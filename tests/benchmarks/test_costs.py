@@ -120,7 +120,7 @@ def test_a_step_of_the_diffusion_transformer_is_what_it_traces_to():
     config = tiny_config().dit
     dit = abstract(lambda: DiT(config))
     context = Context(
-        shape(2, 7, config.hidden_size), shape(2, 7, dtype=jnp.bool_), shape(2, 7, dtype=jnp.int32)
+        shape(2, 7, config.hidden_size), shape(2, 7, dtype=jnp.int32), shape(2, 7, dtype=jnp.int32)
     )
     references = References(shape(2, 3, 5, config.patch_values), shape(2, 3, 2, dtype=jnp.int32))
     args = (shape(2, 16, config.patch_values), shape(2), context, shape(2, 2, dtype=jnp.int32))

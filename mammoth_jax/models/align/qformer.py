@@ -11,7 +11,7 @@ from flax import nnx
 from mammoth_jax.core.initializers import FanInUniform, Normal, XavierUniform
 from mammoth_jax.core.parameters import param
 from mammoth_jax.core.sharding import constrain
-from mammoth_jax.core.types import Array, Bool, Float
+from mammoth_jax.core.types import Array, Bool, Float, Int
 from mammoth_jax.layers.linear import Linear
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.norm import RMSNorm
@@ -34,18 +34,21 @@ class PackedAttention(nnx.Module):
         return jnp.einsum("bsd,dnhe->bsnhe", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
 
     def __call__(
-        self, x: Float[Array, "b s d"], source: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+        self,
+        x: Float[Array, "b s d"],
+        source: Float[Array, "b t d"],
+        owner: Int[Array, "b s"],
+        source_owner: Int[Array, "b t"],
     ) -> Float[Array, "b s d"]:
-        """Every position of ``x`` attends to the positions of ``source`` where ``mask`` is true."""
+        """Every position of ``x`` attends to the positions of ``source`` that have its owner; 0 owns nothing."""
         query = self._project(x, 0, 1)[:, :, 0]
         key_value = self._project(source, 1, 3)
-        segments = jnp.ones(x.shape[:2], jnp.int32)
         out = attention(
             query,
             key_value[:, :, 0],
             key_value[:, :, 1],
-            query_segments=segments,
-            key_segments=mask.astype(jnp.int32),
+            query_segments=owner,
+            key_segments=source_owner,
         )
         return self.out(out)
 
@@ -63,16 +66,20 @@ class QFormerLayer(nnx.Module):
         self.ffn = SwiGLU(d, config.ffn_width, init=FanInUniform())
 
     def __call__(
-        self, x: Float[Array, "b q d"], source: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+        self,
+        x: Float[Array, "b q d"],
+        source: Float[Array, "b t d"],
+        owner: Int[Array, "b q"],
+        source_owner: Int[Array, "b t"],
     ) -> Float[Array, "b q d"]:
         normed = self.self_norm(x)
-        x = x + self.self_attention(normed, normed, jnp.ones(x.shape[:2], bool))
-        x = x + self.cross_attention(self.cross_norm(x), source, mask)
+        x = x + self.self_attention(normed, normed, owner, owner)
+        x = x + self.cross_attention(self.cross_norm(x), source, owner, source_owner)
         return constrain(x + self.ffn(self.ffn_norm(x)), "batch", "length", None)
 
 
 class QFormer(nnx.Module):
-    """Maps ``[b, t, input_width]`` with a mask to ``[b, num_queries, width]``."""
+    """Maps ``[b, t, input_width]`` to ``num_queries`` tokens for each sample of a row."""
 
     def __init__(self, config: QFormerConfig):
         self.config = config
@@ -88,13 +95,25 @@ class QFormer(nnx.Module):
         return self.input(self.input_norm(features))
 
     def __call__(
-        self, features: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+        self,
+        features: Float[Array, "b t d"],
+        owner: Int[Array, "b t"] | Bool[Array, "b t"],
+        num_samples: int = 1,
     ) -> Float[Array, "b q width"]:
-        """Features where ``mask`` is false do not matter."""
+        """The queries of sample 1, then those of sample 2 and so on, each reading its own sample's features.
+
+        Args:
+          features: what is read.
+          owner: the sample of each feature, from 1 on (a mask, where a row is one sample); those of 0 do not matter.
+          num_samples: samples of a row at most; queries of one without features hold nothing of use.
+        """
         source = self.embed(features.astype(self.query.dtype))
-        x = jnp.broadcast_to(self.query[...], (features.shape[0], *self.query.shape)).astype(source.dtype)
+        rows, each = features.shape[0], self.config.num_queries
+        x = jnp.tile(self.query[...].astype(source.dtype), (num_samples, 1))
+        x = jnp.broadcast_to(x, (rows, *x.shape))
+        own = jnp.broadcast_to(jnp.repeat(jnp.arange(1, num_samples + 1), each), x.shape[:2])
 
         def body(x: jax.Array, layer: QFormerLayer, _: None):
-            return layer(x, source, mask), None
+            return layer(x, source, own, owner.astype(jnp.int32)), None
 
         return scan_layers(body, x, self.layers)[0]

@@ -19,6 +19,7 @@ from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.stack import scan_layers
 from mammoth_jax.models.dit.config import DiTConfig
 from mammoth_jax.models.dit.positions import Rope
+from mammoth_jax.models.dit.sample_time import SampleTime
 from mammoth_jax.ops.attention import attention
 from mammoth_jax.ops.rope import rotate_interleaved
 
@@ -84,7 +85,7 @@ class ModulatedBlock(nnx.Module):
         self.ffn_out_norm = RMSNorm(d, eps=eps)
 
     def __call__(
-        self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"], time: Float[Array, "b time"]
+        self, x: Float[Array, "b s d"], rope: Rope, segments: Int[Array, "b s"], time: SampleTime
     ) -> Float[Array, "b s d"]:
         attention_scale, attention_gate, ffn_scale, ffn_gate = self._modulation(time)
         branch = self.attention(_scaled(self.attention_norm, x, attention_scale), rope, segments)
@@ -93,22 +94,21 @@ class ModulatedBlock(nnx.Module):
         x = x + _gated(self.ffn_out_norm, branch, ffn_gate)
         return constrain(x, "batch", "length", None)
 
-    def modulated_input(
-        self, x: Float[Array, "b s d"], time: Float[Array, "b time"]
-    ) -> Float[Array, "b s d"]:
+    def modulated_input(self, x: Float[Array, "b s d"], time: SampleTime) -> Float[Array, "b s d"]:
         """What the attention of this block reads."""
         return _scaled(self.attention_norm, x, self._modulation(time)[0])
 
-    def _modulation(self, time: Float[Array, "b time"]) -> list[Float[Array, "b 1 d"]]:
-        """Scale and gate of the attention, then of the feed-forward layer."""
-        return jnp.split(self.modulation(jax.nn.silu(time.astype(jnp.float32))), 4, axis=1)
+    def _modulation(self, time: SampleTime) -> list[Float[Array, "b #s d"]]:
+        """Scale and gate of the attention, then of the feed-forward layer; one for a row or for every token."""
+        values = self.modulation(jax.nn.silu(time.embedding.astype(jnp.float32)))
+        return [time.spread(values[:, :, i]) for i in range(4)]
 
 
-def _scaled(norm: RMSNorm, x: Float[Array, "b s d"], scale: Float[Array, "b 1 d"]) -> Float[Array, "b s d"]:
+def _scaled(norm: RMSNorm, x: Float[Array, "b s d"], scale: Float[Array, "b #s d"]) -> Float[Array, "b s d"]:
     return (norm(x.astype(jnp.float32)) * (1 + scale)).astype(x.dtype)
 
 
-def _gated(norm: RMSNorm, x: Float[Array, "b s d"], gate: Float[Array, "b 1 d"]) -> Float[Array, "b s d"]:
+def _gated(norm: RMSNorm, x: Float[Array, "b s d"], gate: Float[Array, "b #s d"]) -> Float[Array, "b s d"]:
     return (jnp.tanh(gate) * norm(x.astype(jnp.float32))).astype(x.dtype)
 
 
@@ -120,7 +120,7 @@ def run_blocks(
     x: Float[Array, "b s d"],
     rope: Rope,
     segments: Int[Array, "b s"],
-    time: Float[Array, "b time"] | None = None,
+    time: SampleTime | None = None,
     *,
     collect: bool = False,
 ) -> tuple[Float[Array, "b s d"], Float[Array, "l b s d"] | None]:

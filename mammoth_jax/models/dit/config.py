@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from mammoth_jax.models.dit.positions import SequenceAxis, TimeAxis
+
 
 @dataclasses.dataclass(frozen=True)
 class DiTConfig:
@@ -14,6 +16,7 @@ class DiTConfig:
       axes_lens: number of positions of each rope axis that the released loader prepares; this model has no limit.
       timestep_scale: factor on time before its sinusoid.
       max_references: number of learned index embeddings of reference pictures.
+      first_axis: what the first rope axis holds for pictures; see ``positions.py``.
     """
 
     condition_width: int
@@ -32,6 +35,7 @@ class DiTConfig:
     axes_lens: tuple[int, int, int] = (300, 512, 512)
     timestep_scale: float = 1.0
     max_references: int = 5
+    first_axis: SequenceAxis | TimeAxis = SequenceAxis()
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_heads or self.hidden_size // self.num_heads != sum(self.axes_dim_rope):

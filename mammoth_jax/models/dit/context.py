@@ -3,13 +3,14 @@
 import jax.numpy as jnp
 
 from mammoth_jax.core.compat import NO_FAULTS, ReleaseFaults
-from mammoth_jax.core.types import Array, Bool, Float
+from mammoth_jax.core.types import Array, Bool, Float, Int
 from mammoth_jax.models.align.qformer import QFormer
-from mammoth_jax.models.conditions import Condition
+from mammoth_jax.models.conditions import Condition, PackedCondition
 from mammoth_jax.models.dit.block import run_blocks
 from mammoth_jax.models.dit.positions import condition_positions, rope_factors
 from mammoth_jax.models.dit.release_context import refine_padded
 from mammoth_jax.models.dit.transformer import Context, DiT
+from mammoth_jax.ops.take_tokens import place_in_segment, take_tokens
 
 
 def encode_condition(
@@ -23,10 +24,16 @@ def encode_condition(
     tokens, mask = embed_condition(dit, refiner, condition)
     if faults.padded_context:
         return refine_padded(dit, tokens, mask)
-    positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
-    rope = rope_factors(condition_positions(positions), dit.config.axes_dim_rope)
-    tokens, _ = run_blocks(dit.context_refiner, tokens, rope, mask.astype(jnp.int32))
-    return Context(jnp.where(mask[..., None], tokens, 0), mask, positions)
+    return _refine(dit, tokens, mask.astype(jnp.int32), 1)
+
+
+def encode_packed(dit: DiT, refiner: QFormer | None, condition: PackedCondition) -> Context:
+    """The same for rows that hold several samples."""
+    queries = None
+    if refiner is not None:
+        queries = refiner(condition.features, condition.owner, condition.num_samples)
+    tokens = take_tokens(_in_width(dit, refiner, condition.features, queries), condition.index)
+    return _refine(dit, tokens, condition.segments, condition.num_samples)
 
 
 def embed_condition(
@@ -34,9 +41,31 @@ def embed_condition(
 ) -> tuple[Float[Array, "b c d"], Bool[Array, "b c"]]:
     """The condition in the transformer's width, before refinement, and which tokens are valid."""
     if condition.image is None or condition.image_mask is None or refiner is None:
-        return dit.caption(condition.text), condition.text_mask
+        return _in_width(dit, None, condition.text, None), condition.text_mask
     queries = refiner(condition.image, condition.image_mask)
     mask = jnp.concatenate([condition.text_mask, jnp.ones(queries.shape[:2], bool)], axis=1)
+    return _in_width(dit, refiner, condition.text, queries), mask
+
+
+def _in_width(
+    dit: DiT,
+    refiner: QFormer | None,
+    text: Float[Array, "b t inputs"],
+    queries: Float[Array, "b q width"] | None,
+) -> Float[Array, "b c d"]:
+    """``[text ; queries]`` in the transformer's width: queries pass the caption embedder where they still need to."""
+    if refiner is None or queries is None:
+        return dit.caption(text)
     if refiner.config.stage == "llm":
-        return dit.caption(jnp.concatenate([condition.text.astype(queries.dtype), queries], axis=1)), mask
-    return jnp.concatenate([dit.caption(condition.text), queries], axis=1), mask
+        return dit.caption(jnp.concatenate([text.astype(queries.dtype), queries], axis=1))
+    return jnp.concatenate([dit.caption(text), queries], axis=1)
+
+
+def _refine(
+    dit: DiT, tokens: Float[Array, "b c d"], segments: Int[Array, "b c"], num_samples: int
+) -> Context:
+    """The context refiner over each sample's condition."""
+    positions = place_in_segment(segments, num_samples)
+    rope = rope_factors(condition_positions(positions), dit.config.axes_dim_rope)
+    tokens, _ = run_blocks(dit.context_refiner, tokens, rope, segments)
+    return Context(jnp.where((segments > 0)[..., None], tokens, 0), segments, positions)

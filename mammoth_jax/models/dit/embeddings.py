@@ -14,12 +14,12 @@ SINUSOID_WIDTH = 256
 
 
 def time_sinusoid(
-    time: Float[Array, " b"], scale: float, width: int = SINUSOID_WIDTH
-) -> Float[Array, "b width"]:
+    time: Float[Array, "*b"], scale: float, width: int = SINUSOID_WIDTH
+) -> Float[Array, "*b width"]:
     """``[cos | sin]`` of ``scale * time`` at frequencies ``10000 ** (-i / half)``, in float32."""
     half = width // 2
     frequency = jnp.asarray(10000.0 ** (-np.arange(half, dtype=np.float64) / half), jnp.float32)
-    angle = (scale * time.astype(jnp.float32))[:, None] * frequency
+    angle = (scale * time.astype(jnp.float32))[..., None] * frequency
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
@@ -32,7 +32,7 @@ class TimeEmbedding(nnx.Module):
         self.fc1 = Linear(SINUSOID_WIDTH, width, axes=axes, bias=True, init=Normal(0.02))
         self.fc2 = Linear(width, width, axes=axes, bias=True, init=Normal(0.02))
 
-    def __call__(self, time: Float[Array, " b"]) -> Float[Array, "b width"]:
+    def __call__(self, time: Float[Array, "*b"]) -> Float[Array, "*b width"]:
         return self.fc2(jax.nn.silu(self.fc1(time_sinusoid(time, self.scale))))
 
 

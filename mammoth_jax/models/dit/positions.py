@@ -1,25 +1,55 @@
 """Three-dimensional positions of the joint sequence and their rotary factors.
 
 Condition token ``i`` sits at ``(i, i, i)``.  Each picture has one first coordinate for all its tokens and (row, column)
-after it; the first picture's is the condition's length, and each reference moves the next one by its longer side.
+after it.  In the release the first picture's is the condition's length, and each reference moves the next one by its
+longer side; in the paper it is the time.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammoth_jax.core.types import Array, Bool, Float, Int
+from mammoth_jax.core.types import Array, Bool, Float, Int, Shaped
 
 THETA = 10000.0
 Rope = tuple[Float[Array, "b s half"], Float[Array, "b s half"]]
 
 
-def rope_factors(positions: Int[Array, "b s axes"], axes_dims: tuple[int, ...]) -> Rope:
+@dataclasses.dataclass(frozen=True)
+class SequenceAxis:
+    """The first rope axis holds a picture's offset in the sequence, as released."""
+
+    def place(self, positions: Int[Array, "b n 3"], time: Float[Array, "b #n"]) -> Shaped[Array, "b n 3"]:
+        """The positions as they are."""
+        return positions
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeAxis:
+    """The first rope axis of pictures holds ``scale`` times the time of denoising, from noise (0) to data (1).
+
+    The paper's variant (section 2.4): the two spatial dimensions encode where a latent patch is, the temporal one the
+    denoising timestep.  It does not say where other tokens are: here condition tokens stay at ``(i, i, i)``, and
+    references, being data, are at time 1; their index embeddings tell them apart.
+    """
+
+    scale: float = 1000.0
+
+    def place(self, positions: Int[Array, "b n 3"], time: Float[Array, "b #n"]) -> Shaped[Array, "b n 3"]:
+        """The positions with the time in the first place."""
+        first = jnp.broadcast_to(self.scale * time, positions.shape[:2])
+        return jnp.concatenate([first[..., None], positions[..., 1:].astype(first.dtype)], axis=-1)
+
+
+def rope_factors(positions: Shaped[Array, "b s axes"], axes_dims: tuple[int, ...]) -> Rope:
     """Cosine and sine for each rotated pair, the axes' pairs side by side.
 
     The frequencies are ``theta ** (-2 j / dim)`` in double precision.  A float32 product of position and frequency
     would lose 1e-4 at position 1000, so the angle is kept in turns and reduced exactly: the frequency is split into
     multiples of 2^-11, of 2^-22 and a rest, and whole turns are dropped from each product before they are added.
+    Positions are whole numbers, or times (:class:`TimeAxis`), for which the last bits of the product are rounded.
     """
     turns = []
     for axis, dim in enumerate(axes_dims):

@@ -20,4 +20,4 @@ def refine_padded(dit: DiT, tokens: Float[Array, "b c d"], mask: Bool[Array, "b 
     taken = index < jnp.sum(mask, axis=1, keepdims=True)
     rope = select_rope(rope_factors(condition_positions(index), dit.config.axes_dim_rope), taken)
     tokens, _ = run_blocks(dit.context_refiner, tokens, rope, mask.astype(jnp.int32))
-    return Context(tokens, taken, index)
+    return Context(tokens, taken.astype(jnp.int32), index)
