@@ -73,7 +73,7 @@ def with_remat(module: M, policy: Remat | None) -> M:
     """A module all of whose stacks of layers follow the policy (``None``: they keep everything)."""
     copy = jax.tree.map(lambda x: x, module)
     for stack in _stacks(copy):
-        stack.remat = policy
+        stack.remat = policy  # type: ignore[attr-defined]
     return copy
 
 
