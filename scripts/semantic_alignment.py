@@ -11,6 +11,7 @@ Everything resumes; the table is printed and written to OUT/table.json when all 
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,7 @@ from mammoth_jax.training.schedules import WarmupCosine
 from mammoth_jax.training.state import TrainState, create_state
 from mammoth_jax.training.step import Frozen, build_step
 from mammoth_jax.training.tasks import build_work, load_tokenizer
+from mammoth_jax.training.tokenizer_config import TokenizerTraining
 from mammoth_jax.training.tokenizer_kinds import MammothTokKind
 from mammoth_jax.training.work import RunConfig, Work
 
@@ -159,11 +161,25 @@ def train_tokenizer(out: Path, name: str, steps: int, seed: int, teacher: Path |
     words += ["--run.evaluation_pictures", 512, "--run.log_interval", 20]
     if teacher is not None:
         words += ["--losses.semantic", weight, "--networks.semantic_encoder", str(teacher)]
-    config = load_training(Path("nano/mammothtok"), None, [str(w) for w in words])
+    config = _with_short_warmup(load_training(Path("nano/mammothtok"), None, [str(w) for w in words]))
     run, mesh = out / name, single_device_mesh()
     open_run(run, config)
     train(build_work(config, mesh), config.run, run, mesh)
     return run
+
+
+def _with_short_warmup(config: TokenizerTraining) -> TokenizerTraining:
+    """The same with warm-ups of at most a quarter of the run."""
+    groups = tuple(
+        dataclasses.replace(
+            group,
+            schedule=dataclasses.replace(
+                group.schedule, warmup_steps=min(group.schedule.warmup_steps, config.run.steps // 4)
+            ),
+        )
+        for group in config.optimizer.groups
+    )
+    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, groups=groups))
 
 
 def embeddings(run: Path, seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
