@@ -5,7 +5,7 @@ decodes pictures.  What is left out is no error; it is counted by the filter's r
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -45,7 +45,7 @@ class ShortSide:
 
     least: int
 
-    def check(self, record: Record, example: Example) -> None:
+    def check(self, example: Example) -> None:
         """Filtered, if one is smaller."""
         for picture in _measured(example):
             _check_value(min(picture.size()), self.least, None, "short side")
@@ -61,7 +61,7 @@ class AspectRatio:
     def __post_init__(self) -> None:
         _check_range("AspectRatio", self.least, self.most)
 
-    def check(self, record: Record, example: Example) -> None:
+    def check(self, example: Example) -> None:
         """Filtered, if one is outside."""
         for picture in _measured(example):
             height, width = picture.size()
@@ -81,7 +81,7 @@ class Score:
     def __post_init__(self) -> None:
         _check_range(f"Score of {self.field}", self.least, self.most)
 
-    def check(self, record: Record, example: Example) -> None:
+    def check(self, record: Record) -> None:
         """Filtered, if it is outside, or no number."""
         try:
             value = float(record.fields.get(self.field, "none"))
@@ -99,7 +99,7 @@ class Allowed:
     field: str
     values: tuple[str, ...]
 
-    def check(self, record: Record, example: Example) -> None:
+    def check(self, record: Record) -> None:
         """Filtered, if it has another one."""
         if str(record.fields.get(self.field)) not in self.values:
             raise Filtered(f"other {self.field}")
@@ -115,7 +115,7 @@ class TextLength:
     def __post_init__(self) -> None:
         _check_range("TextLength", self.least, self.most)
 
-    def check(self, record: Record, example: Example) -> None:
+    def check(self, example: Example) -> None:
         """Filtered, if it is shorter or longer."""
         if example.document is not None:
             length = len(example.document)
@@ -140,7 +140,7 @@ class ChangedArea:
     def __post_init__(self) -> None:
         _check_range("ChangedArea", self.least, self.most)
 
-    def check(self, record: Record, example: Example) -> None:
+    def check(self, example: Example) -> None:
         """Filtered, if it is less or more."""
         if example.target is None or not example.pictures:
             return
@@ -154,15 +154,31 @@ def _small(picture: Picture) -> Float[np.ndarray, "side side 3"]:
     return np.asarray(Image.fromarray(picture.decode()).resize(size, Image.Resampling.BOX), np.float32)
 
 
-Filter = ShortSide | AspectRatio | Score | Allowed | TextLength | ChangedArea
+RecordFilter = Score | Allowed
+"""Filters that look at a record's fields, before it is made an example."""
+
+ExampleFilter = ShortSide | AspectRatio | TextLength | ChangedArea
+Filter = RecordFilter | ExampleFilter
 
 
-def check_all(filters: tuple[Any, ...], record: Record, example: Example) -> None:
-    """Applies filters in their order.
+def check_record(filters: Sequence[Filter], record: Record) -> None:
+    """Applies the filters of a record's fields, in their order.
+
+    Raises:
+      Filtered: one leaves the record out.
+    """
+    for each in filters:
+        if isinstance(each, RecordFilter):
+            each.check(record)
+
+
+def check_example(filters: Sequence[Filter], example: Example) -> None:
+    """Applies the other filters, in their order.
 
     Raises:
       Filtered: one leaves the example out.
       UnreadablePicture: a picture that one looks at cannot be read.
     """
     for each in filters:
-        each.check(record, example)
+        if isinstance(each, ExampleFilter):
+            each.check(example)

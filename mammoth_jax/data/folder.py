@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.fields import Field
@@ -54,9 +55,12 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         key = self._keys[index]
         path = self._folder / key
-        beside = {f: path.with_suffix("." + f.column) for f in self._fields}
+        fields: dict[str, Any] = {}
         try:
-            fields = {f.name: f.pick(file.read_bytes()) for f, file in beside.items() if file.is_file()}
+            for field in self._fields:
+                file = path.with_suffix("." + field.column)
+                if field.name not in fields and file.is_file():
+                    fields[field.name] = field.pick(file.read_bytes())
         except (OSError, UnreadableRecord) as error:
             raise UnreadableRecord(f"{path}: {error}") from error
         return Record(key, self.name, (Picture(str(path), path.read_bytes),), fields)

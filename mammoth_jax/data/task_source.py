@@ -10,7 +10,7 @@ from typing import Protocol
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.edit_forms import Editing, EditingChain, EditingConversation, EditingTurns
 from mammoth_jax.data.example import Example, Place, Task
-from mammoth_jax.data.filters import Filter, check_all
+from mammoth_jax.data.filters import Filter, check_example, check_record
 from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.joins import FilePerKey, TableByKey
 from mammoth_jax.data.json_records import AnnotationLists, JsonRecords
@@ -92,9 +92,9 @@ class ExampleSourceConfig(Protocol):
 class TaskSource:
     """A source of one task.
 
-    ``joins`` add fields that are kept apart from the data, by key; then ``form`` makes the example, ``overrides``
-    replace its answers, and ``filters`` decide, in their order.  ``weight`` is its part among the sources of its task.
-    ``encoded`` are codes and latents of the pictures that are drawn, by the records' keys.
+    ``joins`` add fields that are kept apart from the data, by key; ``filters`` of fields decide; ``form`` makes the
+    example; ``overrides`` replace its answers; the other filters decide.  ``weight`` is its part among the sources of
+    its task.  ``encoded`` are codes and latents of each record's first picture, by the records' keys.
     """
 
     form: Form
@@ -163,10 +163,11 @@ class OpenTaskSource:
           Filtered: a filter leaves it out, or it has no new answer where it needs one.
         """
         record = self.record(index)
+        check_record(self._config.filters, record)
         example = self._config.form.example(record, place)
         if self._overrides is not None:
             example = self._overrides.apply(record, example)
-        check_all(self._config.filters, record, example)
+        check_example(self._config.filters, example)
         return self._attach(record, example)
 
     def _attach(self, record: Record, example: Example) -> Example:

@@ -60,7 +60,9 @@ class TextSource:
         key = f"{self._names[number]}:{at}"
         start, end = self._starts[number][at : at + 2].tolist()
         try:
-            text = self._readers[number].pread(start, end - start).removesuffix(self._separator)
+            text = self._readers[number].pread(start, end - start)
+            while self._separator and text.endswith(self._separator):
+                text = text.removesuffix(self._separator)
             return Record(key, self.name, (), {"text": text.decode("utf-8")})
         except UnicodeDecodeError as error:
             raise UnreadableRecord(f"{key}: not UTF-8: {error}") from error
@@ -69,14 +71,14 @@ class TextSource:
 
 
 def _find_documents(file: PartedFile, separator: bytes) -> Int[np.ndarray, " n1"]:
-    """Starts of documents, and the end of the file; a document ends with its separator."""
+    """Starts of documents, and the end of the file; a document ends with its separator, or several of them."""
     size, starts = file.size(), [0]
     if separator:
         for offset in range(0, size, PIECE):
             piece = file.pread(offset, min(PIECE + len(separator) - 1, size - offset))
             at = piece.find(separator, max(starts[-1] - offset, 0))
             while at >= 0:
-                if offset + at == starts[-1]:  # nothing before it: no document
+                if offset + at == starts[-1]:  # nothing before it: no document, it goes with the one before
                     starts.pop()
                 starts.append(offset + at + len(separator))
                 at = piece.find(separator, at + len(separator))

@@ -1,0 +1,179 @@
+"""Sources of tasks: answers replaced by id, codes and latents attached by key, mixtures by task."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from mammoth_jax.core.config import decode, encode
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.data.example import Example, Filtered, Place, Turn
+from mammoth_jax.data.mixing import Order
+from mammoth_jax.data.record import EmptyText, Picture, UnreadableRecord
+from mammoth_jax.data.shard_writer import Description, Model, finish_shards, start_shards, write_shard
+from mammoth_jax.data.task_source import TaskSource, open_task_sources
+from tests.data.picture_files import picture_bytes
+
+PLACE = Place("0")
+
+
+def talks(path, ids, answers=1, **more):
+    """A source of conversations with so many answers."""
+    turns = [{"from": ("human", "gpt")[i % 2], "value": f"{i}"} for i in range(2 * answers)]
+    rows = [{"id": i, "conversations": turns} for i in ids]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    fields = [{"name": n, "column": n} for n in ("id", "conversations")]
+    return {
+        "form": {"type": "TextConversation"},
+        "source": {"type": "JsonRecords", "files": [str(path)], "fields": fields},
+        **more,
+    }
+
+
+def documents(path, count, **more):
+    """A source of documents."""
+    path.write_text("".join(f"text {i}\n" for i in range(count)))
+    return {
+        "form": {"type": "PlainText"},
+        "source": {"type": "TextDocuments", "files": [str(path)], "separator": "\n", "name": path.stem},
+        **more,
+    }
+
+
+def answers(source, index):
+    """What the assistant says."""
+    return [turn.text for turn in source.example(index, PLACE).turns if turn.role == "assistant"]
+
+
+def test_answers_are_replaced_by_id(tmp_path):
+    rows = [
+        {"id": "a", "answer": "new"},
+        {"id": "b", "answer": ["x", "y"]},
+        {"id": "c", "answer": ["x"]},
+        {"id": "d", "answer": " "},
+    ]
+    (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    overrides = {"files": [f"{tmp_path}/new.jsonl"]}
+    config = talks(tmp_path / "t.jsonl", "abcde", answers=2, overrides=overrides)
+    source = decode(TaskSource, config).open()
+    assert answers(source, 0) == ["1", "new"]
+    assert answers(source, 1) == ["x", "y"]
+    with pytest.raises(UnreadableRecord, match=r"t\.jsonl:2: 1 new answers for 2 turns"):
+        source.example(2, PLACE)
+    with pytest.raises(EmptyText, match=r"t\.jsonl:3: new answer ' '"):
+        source.example(3, PLACE)
+    assert answers(source, 4) == ["1", "3"]
+    strict = decode(TaskSource, {**config, "overrides": overrides | {"others": "leave_out"}}).open()
+    assert answers(strict, 0) == ["1", "new"]
+    with pytest.raises(Filtered, match="no new answer"):
+        strict.example(4, PLACE)
+
+
+def test_answers_may_be_named_otherwise_and_looked_up_by_the_records_key(tmp_path):
+    (tmp_path / "new.jsonl").write_text('{"sample": "1", "text": "new"}\n')
+    overrides = {"files": [f"{tmp_path}/new.jsonl"], "id": "sample", "answer": "text", "by": ""}
+    source = decode(TaskSource, talks(tmp_path / "t.jsonl", "ab", overrides=overrides)).open()
+    assert [answers(source, i) for i in range(2)] == [["1"], ["new"]]
+
+
+def test_codes_and_latents_are_attached_by_key(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(picture_bytes(i))
+        (tmp_path / f"{i}.txt").write_text(f"caption {i}")
+    plan = Description(
+        source="x", length=3, shard_size=8, models=(Model(role="vae", fingerprint="f"),), contents="16x16"
+    )
+    start_shards(tmp_path / "codes", plan)
+    rows = [
+        {"codes": np.full((2, 3), i, np.uint16), "mean": np.full((2, 2, 1), i, np.float32)} for i in (2, 0)
+    ]
+    write_shard(tmp_path / "codes", 0, ["2.png", "0.png"], rows, left_out=1)
+    finish_shards(tmp_path / "codes")
+    config = {
+        "form": {"type": "TextToImage"},
+        "source": {
+            "type": "Folder",
+            "path": str(tmp_path),
+            "fields": [{"name": "caption", "column": "txt"}],
+        },
+        "encoded": {"path": f"{tmp_path}/codes"},
+    }
+    source = decode(TaskSource, config).open({"vae": "f"})
+    found = [source.example(i, PLACE).target.encoded for i in range(3)]
+    assert found[1] is None
+    assert [int(e.codes[1, 2]) for e in (found[0], found[2])] == [0, 2]
+    assert [float(e.mean[0, 0, 0]) for e in (found[0], found[2])] == [0, 2]
+    assert found[0].logvar is None
+    with pytest.raises(InputError, match="shards were made by vae f, this run has g"):
+        decode(TaskSource, config).open({"vae": "g"})
+
+
+def test_sources_are_mixed_task_by_task(tmp_path):
+    configs = [
+        documents(tmp_path / "one.txt", 10, weight=3),
+        talks(tmp_path / "t.jsonl", range(4)),
+        documents(tmp_path / "two.txt", 10),
+    ]
+    mixture = open_task_sources([decode(TaskSource, config) for config in configs])["text"]
+    assert len(mixture.sources) == 3
+    assert mixture.names[0] == "one" and mixture.names[2] == "two"
+    order = Order(mixture.tree, 0)
+    drawn = [order[n].source for n in range(100)]
+    assert [drawn.count(source) for source in range(3)] == [60, 20, 20]
+    with pytest.raises(InputError, match="no sources"):
+        open_task_sources([])
+
+
+def test_tasks_are_kept_apart_and_names_unique(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture_bytes(1))
+    drawing = {"form": {"type": "TextToImage"}, "source": {"type": "Folder", "path": str(tmp_path)}}
+    text = documents(tmp_path / "x.txt", 2)
+    configs = [decode(TaskSource, c) for c in (text, drawing, text)]
+    mixtures = open_task_sources(configs)
+    assert list(mixtures) == ["text", "t2i"]
+    assert mixtures["text"].names == ("x", "x#2")
+    assert [draw.source for draw in (Order(mixtures["t2i"].tree, 0)[n] for n in range(3))] == [0, 0, 0]
+
+
+def test_sources_of_tasks_travel_to_worker_processes_and_back_to_yaml(tmp_path):
+    (tmp_path / "new.jsonl").write_text('{"id": "b", "answer": "new"}\n')
+    config = decode(
+        TaskSource, talks(tmp_path / "t.jsonl", "ab", overrides={"files": [f"{tmp_path}/new.jsonl"]})
+    )
+    assert decode(TaskSource, encode(config)) == config
+    assert answers(pickle.loads(pickle.dumps(config.open())), 1) == ["new"]
+
+
+def test_draws_depend_on_the_place_and_the_purpose_alone():
+    assert Place("a").draw("caption") == Place("a").draw("caption")
+    values = [Place(str(n)).draw("caption") for n in range(1000)]
+    assert min(values) >= 0 and max(values) < 1
+    assert abs(np.mean(values) - 0.5) < 0.04
+    others = [Place(str(n)).draw("turn") for n in range(1000)]
+    assert abs(np.corrcoef(values, others)[0, 1]) < 0.12
+    assert {Place(str(n)).choice("x", 3) for n in range(30)} == {0, 1, 2}
+
+
+PICTURE = Picture("p", bytes)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"task": "text"}, "either a document or turns"),
+        ({"task": "it2t", "document": "x"}, "a document is text alone"),
+        ({"task": "t2i", "turns": (Turn("user", ("x",)),)}, "a target goes with"),
+        ({"task": "text", "turns": (Turn("user", ("x",)),)}, "nobody answers"),
+        ({"task": "edit", "turns": (Turn("user", ("x",)),), "target": PICTURE}, "0 reference pictures"),
+        ({"task": "t2i", "turns": (Turn("user", (PICTURE, "x")),), "target": PICTURE}, "1 reference"),
+        ({"task": "edit", "turns": (Turn("user", ("x", PICTURE)),), "target": PICTURE}, "before the text"),
+        ({"task": "a2a", "turns": (Turn("user", ("x",)),), "target": PICTURE}, "reasoning goes with a2a"),
+        ({"task": "t2i", "turns": (Turn("system", ("x",)),), "target": PICTURE}, "expected one of the user"),
+    ],
+)
+def test_parts_that_make_no_example_are_refused(parts, said):
+    with pytest.raises(ValueError, match=said):
+        Example(**parts)
+    with pytest.raises(ValueError, match="only users show pictures"):
+        Turn("assistant", (PICTURE,))
