@@ -1,21 +1,11 @@
-"""The text vocabulary of a Hugging Face Qwen folder as BPE ranks.
-
-Hugging Face's byte-level files write each byte as a printable character: printable ones as themselves, the others as
-the characters from U+0100 on.  In Qwen's vocabulary a token's id is its rank.
-"""
+"""The text vocabulary of a Hugging Face Qwen folder as BPE ranks: a token's id is its rank."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from mammoth_jax.core.errors import InputError
-
-
-def byte_of_character() -> dict[str, int]:
-    """The byte that each character of a byte-level vocabulary stands for."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+from mammoth_jax.processing.byte_level import byte_letters
 
 
 def read_ranks(folder: Path) -> dict[bytes, int] | None:
@@ -29,7 +19,7 @@ def read_ranks(folder: Path) -> dict[bytes, int] | None:
     )
     if file is None:
         return None
-    characters = byte_of_character()
+    characters = {letter: byte for byte, letter in enumerate(byte_letters())}
     try:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
         vocabulary = data if file.name == "vocab.json" else data["model"]["vocab"]

@@ -21,9 +21,10 @@ from pathlib import Path
 import tiktoken
 import tokenizers
 
+from mammoth_jax.processing.byte_level import SPLIT_PATTERN
 from mammoth_jax.processing.special_tokens import byte_ranks
 from mammoth_jax.processing.tiktoken_bpe import read_ranks
-from mammoth_jax.processing.tokenizer import SPLIT_PATTERN, Tokenizer
+from mammoth_jax.processing.tokenizer import Tokenizer
 
 ENGLISH = (
     "a the of and to in is was he for it with as his on be at by had not are but from or have an they "

@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing import special_tokens as names
+from mammoth_jax.processing.byte_level import byte_letters, byte_pieces
 from mammoth_jax.processing.tiktoken_bpe import merges, read_ranks
-
-SPLIT_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""Text is cut into these pieces before byte pair encoding; a digit is a piece of its own."""
 
 TOKENIZER_JSON = "tokenizer.json"
 
@@ -89,7 +84,7 @@ class Tokenizer:
         gen_vocab_start: int = names.RELEASED_GEN_VOCAB_START,
     ) -> "Tokenizer":
         """Build the release's tokenizer from BPE ranks and the lines of the vision token file."""
-        letters = _byte_letters()
+        letters = byte_letters()
 
         def spell(token: bytes) -> str:
             return "".join([letters[value] for value in token])
@@ -101,12 +96,7 @@ class Tokenizer:
                 ignore_merges=True,  # a piece that is a token is that token, however its parts would merge
             )
         )
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+        backend.pre_tokenizer = byte_pieces()
         backend.decoder = decoders.ByteLevel()
         special = names.special_token_ids(family, len(ranks), gen_vocab_start, tuple(vision_tokens))
         return cls(backend=backend, special_ids=special, num_text_ids=len(ranks), normal_form="NFC")
@@ -258,13 +248,3 @@ def _remove_added_tokens(content: dict[str, Any], added: Mapping[str, int]) -> N
         }
         keep = used | {model.get("unk_token")}
         model["vocab"] = {token: i for token, i in vocabulary.items() if token not in added or token in keep}
-
-
-def _byte_letters() -> list[str]:
-    """The printable letter that stands for each byte in a byte-level vocabulary (GPT-2's table).
-
-    Printable Latin-1 bytes stand for themselves, the others for the letters from U+0100 on, in order.
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(value if value in printable else next(others)) for value in range(256)]

@@ -11,8 +11,9 @@ import pytest
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing import special_tokens as names
+from mammoth_jax.processing.byte_level import SPLIT_PATTERN
 from mammoth_jax.processing.tiktoken_bpe import merges, read_ranks
-from mammoth_jax.processing.tokenizer import SPLIT_PATTERN, Tokenizer
+from mammoth_jax.processing.tokenizer import Tokenizer
 
 GEN_START = 1024
 WORDS = [

@@ -15,7 +15,8 @@ from mammoth_jax.evals.vectors.case import Case
 from mammoth_jax.evals.vectors.compare import leaves
 from mammoth_jax.processing import prompts
 from mammoth_jax.processing import special_tokens as names
-from mammoth_jax.processing.tokenizer import SPLIT_PATTERN, Tokenizer
+from mammoth_jax.processing.byte_level import SPLIT_PATTERN
+from mammoth_jax.processing.tokenizer import Tokenizer
 
 _SPECIAL_OF_ROLE = {
     "boi": names.IMAGE_START,
