@@ -8,9 +8,9 @@ from typing import Any
 
 from mammoth_jax.data.example import Example, Filtered, Place
 from mammoth_jax.data.mixing import BlockShuffle, Shuffle
-from mammoth_jax.data.record import EmptyText, MissingFile, UnreadablePicture, UnreadableRecord
+from mammoth_jax.data.record import EmptyText, MissingFile, OfFiles, UnreadablePicture, UnreadableRecord
 from mammoth_jax.data.sample_tokens import TokenCount
-from mammoth_jax.data.task_source import ExampleSource, OpenTaskSource
+from mammoth_jax.data.task_source import ExampleSource
 
 KINDS: tuple[tuple[type[UnreadableRecord], str], ...] = (
     (MissingFile, "missing file"),
@@ -84,8 +84,8 @@ def check_source(
         text[_power(counts.text)] += 1
         row[_power(counts.row)] += 1
         total += counts.row
-    problems = dict(source.problems) if isinstance(source, OpenTaskSource) else {}
-    files = source.files if isinstance(source, OpenTaskSource) else 1
+    problems = dict(source.problems) if isinstance(source, OfFiles) else {}
+    files = source.files if isinstance(source, OfFiles) else 1
     usable = read - bad.total() - filtered.total()
     failed = ""
     if bad.total() > share * read:

@@ -141,12 +141,12 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class ShardedSource(Source, Protocol):
-    """A source of files that hold many records each."""
+class OfFiles(Protocol):
+    """What is read from files that hold many records each."""
 
     @property
-    def blocks(self) -> Sequence[int] | None:
-        """Lengths of the runs of records that are read together (row groups), or None where each is read alone."""
+    def name(self) -> str:
+        """What messages and logs call the source."""
         ...
 
     @property
@@ -157,4 +157,14 @@ class ShardedSource(Source, Protocol):
     @property
     def problems(self) -> Mapping[str, str]:
         """Files that cannot be read, or not to their end, with what is wrong."""
+        ...
+
+
+@runtime_checkable
+class ShardedSource(Source, OfFiles, Protocol):
+    """A source of files that hold many records each."""
+
+    @property
+    def blocks(self) -> Sequence[int] | None:
+        """Lengths of the runs of records that are read together (row groups), or None where each is read alone."""
         ...

@@ -5,11 +5,11 @@ from typing import Protocol
 
 from mammoth_jax.data.example import Example
 from mammoth_jax.data.record import Picture
+from mammoth_jax.processing.chat import reference_ids
 from mammoth_jax.processing.picture_rules import PictureRules
 from mammoth_jax.processing.prompts import (
     answer_opening,
     drawing_prompt,
-    placeholder_count,
     thinking_prompt,
 )
 from mammoth_jax.processing.tokenizer import Tokenizer
@@ -17,6 +17,8 @@ from mammoth_jax.processing.vision import VisionProcessorConfig
 
 TURN = 5
 """Tokens around what is said in a turn: its start, the role, a line end, its end, a line end."""
+BORDERS = 2
+"""Tokens around a picture's features."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +56,8 @@ class LayoutTokens:
             text = self._words(example.document)
             return Counts(text, text + 1)
         text = sum(self._words(turn.text) for turn in example.turns) + self._words(example.reasoning or "")
-        seen = sum(self._features(picture) for picture in example.pictures)
         if example.target is None:
+            seen = sum(self._features(picture) + BORDERS for picture in example.pictures)
             return Counts(text, text + TURN * len(example.turns) + seen)
         references = sum(self._reference(picture) for picture in example.pictures)
         rows, cols = self._grid(example.target)
@@ -68,20 +70,21 @@ class LayoutTokens:
             length = (
                 len(thinking_prompt(self.tokenizer, asked).ids) + self._words(example.reasoning) + opening
             )
-        return Counts(text, length + seen + references + rows * (cols + 1) + 1)
+        return Counts(text, length + references + rows * (cols + 1) + 1)
 
     def _words(self, text: str) -> int:
         return len(self.tokenizer.encode(text)) if text else 0
 
     def _features(self, picture: Picture) -> int:
-        """Merged tokens of the vision tower, and the two that stand around them."""
+        """Merged tokens of the vision tower."""
         height, width = self.vision.size(*picture.size())
-        return height * width // self.vision.factor**2 + 2
+        return height * width // self.vision.factor**2
 
     def _reference(self, picture: Picture) -> int:
-        """Visual tokens of a reference with their structure."""
+        """A reference as features of the tower and as visual tokens, with their structure."""
+        patch = self.rules.token_patch
         height, width = self.rules.token_size(*picture.size())
-        return placeholder_count(height // self.rules.token_patch, width // self.rules.token_patch)
+        return reference_ids(self._features(picture), (height // patch, width // patch))
 
     def _grid(self, picture: Picture) -> tuple[int, int]:
         """Rows and columns of a drawn picture's visual tokens."""

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.data.record import ShardedSource, Source
+from mammoth_jax.data.record import OfFiles
 
 FATES = ("delivered", "bad", "small", "surplus")
 
@@ -92,13 +92,13 @@ class Tally:
         self._examples = {}
 
 
-def check_files(sources: Sequence[Source], limit: BadInput) -> None:
-    """Refuses sources of which too many files cannot be read.
+def check_files(sources: Sequence[object], limit: BadInput) -> None:
+    """Refuses sources, of records or examples, of which too many files cannot be read.
 
     Raises:
       InputError: it names the worst of them, its counts and an example.
     """
-    sharded = [s for s in sources if isinstance(s, ShardedSource)]
+    sharded = [s for s in sources if isinstance(s, OfFiles)]
     bad = [s for s in sharded if len(s.problems) > limit.share * s.files]
     if bad:
         worst = max(bad, key=lambda s: len(s.problems) / s.files)

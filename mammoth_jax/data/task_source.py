@@ -14,12 +14,11 @@ from mammoth_jax.data.filters import Filter, check_example, check_record
 from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.joins import FilePerKey, TableByKey
 from mammoth_jax.data.json_records import AnnotationLists, JsonRecords
-from mammoth_jax.data.mixing import Branch, Leaf
 from mammoth_jax.data.overrides import AnswerOverrides
 from mammoth_jax.data.parquet import Parquet
 from mammoth_jax.data.precomputed import Precomputed
 from mammoth_jax.data.record import Encoded, Picture, Record, ShardedSource, Source
-from mammoth_jax.data.sources import Synthetic, unique_names
+from mammoth_jax.data.sources import Synthetic
 from mammoth_jax.data.tars import Tars
 from mammoth_jax.data.task_forms import (
     PictureConversation,
@@ -136,7 +135,7 @@ class OpenTaskSource:
         self.name = self._source.name
         sharded = self._source if isinstance(self._source, ShardedSource) else None
         self.blocks = None if sharded is None or sharded.blocks is None else tuple(sharded.blocks)
-        self.files = 1 if sharded is None else sharded.files
+        self.files = 1 if sharded is None else sharded.files  # of a folder: itself
         self.problems: Mapping[str, str] = {} if sharded is None else sharded.problems
 
     def __len__(self) -> int:
@@ -189,38 +188,3 @@ class OpenTaskSource:
         )
         target = None if example.target is None else known(example.target)
         return dataclasses.replace(example, turns=turns, target=target)
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskMixture:
-    """All sources of one task, a unique name each, and how they are mixed: the tree that an ``Order`` takes."""
-
-    sources: tuple[ExampleSource, ...]
-    names: tuple[str, ...]
-    tree: Branch
-
-
-def open_task_sources(
-    configs: Sequence[ExampleSourceConfig], models: Mapping[str, str] = {}
-) -> dict[Task, TaskMixture]:
-    """Opens all sources, by task in the order in which the tasks are first named.
-
-    Raises:
-      InputError: there is none, or one of them is missing or empty.
-    """
-    if not configs:
-        raise InputError("data: no sources; name at least one")
-    opened = [config.open(models) for config in configs]
-    names = unique_names([source.name for source in opened])
-    mixtures: dict[Task, TaskMixture] = {}
-    tasks: dict[Task, None] = dict.fromkeys(source.task for source in opened)
-    for task in tasks:
-        of = [i for i, source in enumerate(opened) if source.task == task]
-        leaves = tuple(_leaf(at, opened[i]) for at, i in enumerate(of))
-        tree = Branch(leaves, tuple(configs[i].weight for i in of))
-        mixtures[task] = TaskMixture(tuple(opened[i] for i in of), tuple(names[i] for i in of), tree)
-    return mixtures
-
-
-def _leaf(number: int, source: ExampleSource) -> Leaf:
-    return Leaf(number, len(source), None if source.blocks is None else tuple(source.blocks))

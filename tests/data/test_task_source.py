@@ -1,4 +1,4 @@
-"""Sources of tasks: answers replaced by id, codes and latents attached by key, mixtures by task."""
+"""Sources of tasks: answers replaced by id, codes and latents attached by key."""
 
 import json
 import pickle
@@ -9,10 +9,9 @@ import pytest
 from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Example, Filtered, Place, Turn
-from mammoth_jax.data.mixing import Order
 from mammoth_jax.data.record import EmptyText, Picture, UnreadableRecord
 from mammoth_jax.data.shard_writer import Description, Model, finish_shards, start_shards, write_shard
-from mammoth_jax.data.task_source import TaskSource, open_task_sources
+from mammoth_jax.data.task_source import TaskSource
 from tests.data.picture_files import picture_bytes
 
 PLACE = Place("0")
@@ -27,16 +26,6 @@ def talks(path, ids, answers=1, **more):
     return {
         "form": {"type": "TextConversation"},
         "source": {"type": "JsonRecords", "files": [str(path)], "fields": fields},
-        **more,
-    }
-
-
-def documents(path, count, **more):
-    """A source of documents."""
-    path.write_text("".join(f"text {i}\n" for i in range(count)))
-    return {
-        "form": {"type": "PlainText"},
-        "source": {"type": "TextDocuments", "files": [str(path)], "separator": "\n", "name": path.stem},
         **more,
     }
 
@@ -107,33 +96,6 @@ def test_codes_and_latents_are_attached_by_key(tmp_path):
     assert found[0].logvar is None
     with pytest.raises(InputError, match="shards were made by vae f, this run has g"):
         decode(TaskSource, config).open({"vae": "g"})
-
-
-def test_sources_are_mixed_task_by_task(tmp_path):
-    configs = [
-        documents(tmp_path / "one.txt", 10, weight=3),
-        talks(tmp_path / "t.jsonl", range(4)),
-        documents(tmp_path / "two.txt", 10),
-    ]
-    mixture = open_task_sources([decode(TaskSource, config) for config in configs])["text"]
-    assert len(mixture.sources) == 3
-    assert mixture.names[0] == "one" and mixture.names[2] == "two"
-    order = Order(mixture.tree, 0)
-    drawn = [order[n].source for n in range(100)]
-    assert [drawn.count(source) for source in range(3)] == [60, 20, 20]
-    with pytest.raises(InputError, match="no sources"):
-        open_task_sources([])
-
-
-def test_tasks_are_kept_apart_and_names_unique(tmp_path):
-    (tmp_path / "a.png").write_bytes(picture_bytes(1))
-    drawing = {"form": {"type": "TextToImage"}, "source": {"type": "Folder", "path": str(tmp_path)}}
-    text = documents(tmp_path / "x.txt", 2)
-    configs = [decode(TaskSource, c) for c in (text, drawing, text)]
-    mixtures = open_task_sources(configs)
-    assert list(mixtures) == ["text", "t2i"]
-    assert mixtures["text"].names == ("x", "x#2")
-    assert [draw.source for draw in (Order(mixtures["t2i"].tree, 0)[n] for n in range(3))] == [0, 0, 0]
 
 
 def test_sources_of_tasks_travel_to_worker_processes_and_back_to_yaml(tmp_path):
