@@ -152,7 +152,7 @@ def read_ahead(
     options = grain.MultiprocessingOptions(
         num_workers=workers.count, per_worker_buffer_size=max(depth // workers.count, 1)
     )
-    end = _EndWithParent(os.getpid())
+    end = EndWithParent(os.getpid())
     return iter(data.to_iter_dataset(alone).mp_prefetch(options, worker_init_fn=end))
 
 
@@ -169,7 +169,7 @@ def read_in_order(
 
 
 @dataclasses.dataclass(frozen=True)
-class _EndWithParent:
+class EndWithParent:
     """Makes a worker process end when its parent is gone: a killed parent cannot tell it to."""
 
     parent: int

@@ -166,6 +166,11 @@ class Order:
             self._interleave = Interleave(tree.weights)
             self._parts = [Order(part, seed, f"{path}/{i}") for i, part in enumerate(tree.parts)]
 
+    @property
+    def tree(self) -> Leaf | Branch:
+        """What is mixed."""
+        return self._tree
+
     def __getitem__(self, n: int) -> Draw:
         """Record ``n`` of the order."""
         if isinstance(self._tree, Leaf):
