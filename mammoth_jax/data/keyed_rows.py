@@ -1,9 +1,10 @@
 """Rows of tables found by key: JSON lists and lines, JSON objects, CSV.
 
-A table is read once to see its keys; then only their checksums and places stay in memory (24 bytes a row), and a row is
+A table is read once to see its keys; then only their checksums and places stay in memory (32 bytes a row), and a row is
 read when it is asked for.  Of several rows of one key the last counts.
 """
 
+import array
 import csv
 import hashlib
 import json
@@ -35,10 +36,11 @@ class KeyedRows:
         """
         self._key = key
         self._tables = [_open_table(path, key) for path in list_files(files)]
-        found = [
-            (_checksum(k), t, *place) for t, table in enumerate(self._tables) for k, *place in table.places()
-        ]
-        rows = np.array(found, np.uint64).reshape(-1, 4)
+        found = array.array("Q")
+        for number, table in enumerate(self._tables):
+            for named, *place in table.places():
+                found.extend((_checksum(named), number, *place))
+        rows = np.frombuffer(found, np.uint64).reshape(-1, 4)
         order = np.argsort(rows[:, 0], kind="stable")
         self._checksums, self._rows = rows[order, 0], rows[order, 1:].astype(np.int64)
 
