@@ -78,7 +78,7 @@ def longest_text(width: int, scale: float) -> int:
     return (width - 2 + font.glyph_gap(height)) // (font.glyph_width(height) + font.glyph_gap(height))
 
 
-def _any_background(draws: Draws, least: int) -> Background:
+def any_background(draws: Draws, least: int) -> Background:
     """A background whose textures are at least ``least`` pixels wide."""
     pattern = draws.weighted((0.25, 0.25, 0.17, 0.15, 0.18))
     colour = draws.choice(BACKGROUND_COLOURS)
@@ -125,7 +125,7 @@ class Composition:
         self.draws, self.height, self.width = draws, height, width
         self.allowed, self.reserved = allowed, reserved
         self.scale = scale_of(height, width)
-        self.background = _any_background(draws, math.ceil(6 * self.scale))
+        self.background = any_background(draws, math.ceil(6 * self.scale))
         self.items: list[Item] = []
         self.texts: list[Text] = []
         self.overlapped: set[int] = set()
@@ -190,11 +190,11 @@ class Composition:
 
     # Where to show it.
 
-    def _size(self, most: float) -> float:
+    def any_size(self, most: float) -> float:
         """A size in half pixels."""
         return self.draws.between(math.ceil(2 * LEAST_SIZE * self.scale), int(2 * most)) / 2
 
-    def _anywhere(self, size: float) -> tuple[float, float]:
+    def anywhere(self, size: float) -> tuple[float, float]:
         """A centre, in quarter pixels, that keeps a square of ``size`` one pixel inside the picture."""
         low = math.ceil(4 * (size / 2 + 1))
         x = self.draws.between(low, math.floor(4 * (self.width - size / 2 - 1)))
@@ -215,16 +215,16 @@ class Composition:
         """Adds an item like the wish where there is room; smaller ones are tried later."""
         draws = self.draws
         for attempt in range(_TRIES):
-            size = self._size(most if attempt < _TRIES // 2 else (most + LEAST_SIZE * self.scale) / 2)
+            size = self.any_size(most if attempt < _TRIES // 2 else (most + LEAST_SIZE * self.scale) / 2)
             if self.may_overlap and self.items and draws.chance(0.6):
                 centre = self._near(draws.choice(self.items), size)
             else:
-                centre = self._anywhere(size)
-            if self._try(wish, centre, size):
+                centre = self.anywhere(size)
+            if self.put(wish, centre, size):
                 return True
         return False
 
-    def _try(self, wish: Wish, centre: tuple[float, float], size: float) -> bool:
+    def put(self, wish: Wish, centre: tuple[float, float], size: float) -> bool:
         square = shapes.box_of("square", centre, size)
         if any(boxes_meet(square, text.box, _GAP) for text in self.texts):
             return False
@@ -253,10 +253,10 @@ class Composition:
     def place_pair(self, goal: ShapeRelation, wishes: list[Wish], most: float) -> None:
         """The two items of a held-out relation, anywhere; if that fails, in the middles of two halves."""
         for _ in range(_TRIES):
-            sizes = self._size(most), self._size(most)
-            first, second = self._anywhere(sizes[0]), self._anywhere(sizes[1])
+            sizes = self.any_size(most), self.any_size(most)
+            first, second = self.anywhere(sizes[0]), self.anywhere(sizes[1])
             if goal.relation in relations_between(first, second, self.height, self.width):
-                if self._try(wishes[0], first, sizes[0]) and self._try(wishes[1], second, sizes[1]):
+                if self.put(wishes[0], first, sizes[0]) and self.put(wishes[1], second, sizes[1]):
                     return
                 self.items.clear()
                 self.overlapped.clear()
@@ -267,13 +267,13 @@ class Composition:
         else:
             places = (x, self.height // 4), (x, self.height * 3 // 4)
         for wish, (x, y) in zip(wishes, places, strict=False):
-            self._try(wish, (float(x), float(y)), least)
+            self.put(wish, (float(x), float(y)), least)
 
     def place_on_grid(self, wishes: list[Wish]) -> None:
         """All items anew, one in each of some cells, beside the text if there is room, else instead of it."""
         self.items.clear()
         self.overlapped.clear()
-        first, last = self._free_rows()
+        first, last = self.free_rows()
         if not _cells_fit(len(wishes), last - first, float(self.width), self.scale):
             self.texts.clear()
             first, last = 0.0, float(self.height)
@@ -282,20 +282,20 @@ class Composition:
         most = min(min(tall, wide) - _GAP, MOST_SIZE[-1] * self.scale)
         cells = self.draws.shuffled(range(rows * columns))
         for wish, cell in zip(wishes, cells, strict=False):
-            size = self._size(most)
+            size = self.any_size(most)
             slack_x, slack_y = int(4 * (wide - size - _GAP)), int(4 * (tall - size - _GAP))
             left, top = 1 + cell % columns * wide, first + 1 + cell // columns * tall
             x = math.ceil(4 * (left + size / 2 + 1)) + self.draws.between(0, max(slack_x - 1, 0))
             y = math.ceil(4 * (top + size / 2 + 1)) + self.draws.between(0, max(slack_y - 1, 0))
-            self._try(wish, (x / 4, y / 4), size)
+            self.put(wish, (x / 4, y / 4), size)
 
     def place_beside_text(self, wish: Wish) -> None:
         """One item of the least size in the larger band above or below the first text."""
-        first, last = self._free_rows()
+        first, last = self.free_rows()
         size = math.ceil(2 * LEAST_SIZE * self.scale) / 2
-        self._try(wish, (self.width / 2, (first + last) / 2), size)
+        self.put(wish, (self.width / 2, (first + last) / 2), size)
 
-    def _free_rows(self) -> tuple[float, float]:
+    def free_rows(self) -> tuple[float, float]:
         """The larger band above or below the text."""
         if not self.texts:
             return 0.0, float(self.height)

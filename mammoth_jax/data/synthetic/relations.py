@@ -5,11 +5,15 @@ at most 60 degrees off the horizontal; the other three likewise.  On a diagonal 
 items have none.  (GenEval's position test draws the same 60-degree sectors.)
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from mammoth_jax.data.synthetic.scene import Item
 
 Relation = Literal["left of", "right of", "above", "below"]
+
+RELATIONS: tuple[Relation, ...] = get_args(Relation)
+Place = Literal["top left", "top right", "bottom left", "bottom right"]
+PLACES: tuple[Place, ...] = get_args(Place)
 
 OPPOSITE: dict[Relation, Relation] = {
     "left of": "right of",
@@ -36,3 +40,13 @@ def relations_between(
 def relations(a: Item, b: Item, height: int, width: int) -> tuple[Relation, ...]:
     """The relations of item ``a`` to item ``b``."""
     return relations_between(a.centre, b.centre, height, width)
+
+
+def place_of(centre: tuple[float, float], height: int, width: int) -> Place | None:
+    """The corner that something centred there is nearest to; None within an eighth of a middle line."""
+    right, down = centre[0] / width - 0.5, centre[1] / height - 0.5
+    if min(abs(right), abs(down)) < 1 / 8:
+        return None
+    if down < 0:
+        return "top left" if right < 0 else "top right"
+    return "bottom left" if right < 0 else "bottom right"
