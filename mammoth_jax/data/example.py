@@ -11,7 +11,7 @@ A source yields records as their files have them; a :class:`TaskForm` makes the 
 
 import dataclasses
 import hashlib
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from mammoth_jax.data.record import Picture, Record
 
@@ -122,12 +122,9 @@ class Place:
 
 
 class TaskForm(Protocol):
-    """How a record of one task is laid out."""
+    """How a record of one task is laid out; ``task`` is that of its examples."""
 
-    @property
-    def task(self) -> Task:
-        """The task of its examples."""
-        ...
+    task: ClassVar[Task]
 
     def example(self, record: Record, place: Place) -> Example:
         """The sample in a record; where there are several (captions, turns), the one that ``place`` draws.
