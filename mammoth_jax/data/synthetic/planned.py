@@ -22,7 +22,7 @@ from mammoth_jax.data.synthetic.composition import (
 from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.relations import RELATIONS, Relation, relations_between
 from mammoth_jax.data.synthetic.scene import Background, Scene
-from mammoth_jax.data.synthetic.split import Combination
+from mammoth_jax.data.synthetic.split import MOST_ITEMS, Combination
 from mammoth_jax.data.synthetic.vocabulary import SHAPES, Colour, Shape
 
 SMALLEST_SIDE = 64
@@ -44,7 +44,7 @@ class Plan:
         relation: of the first item of the core to the second; no other holds between them.
         text: what is written, if anything.
         text_colour: None: any that is legible.  A colour that is not takes another's place.
-        others: how many more items of shapes that the core has not, where there is room.
+        others: how many more items of shapes that the core has not, where there is room; six in all.
         absent: shapes that are not to be there.
         background: None: any.
         allowed: held-out combinations that may arise.
@@ -88,7 +88,7 @@ class _PlannedScene(Composition):
 
     def compose(self) -> Scene:
         plan, draws = self.plan, self.draws
-        count = len(plan.core) + plan.others
+        count = min(len(plan.core) + plan.others, MOST_ITEMS)
         self.may_overlap = count > 1 and draws.chance(0.35)
         most = min(MOST_SIZE[max(count, 1) - 1] * self.scale, min(self.height, self.width) - 4.0)
         if plan.text:
@@ -110,7 +110,8 @@ class _PlannedScene(Composition):
         """Items of any shapes that the core has not, some like the one before."""
         free: list[Shape] = [shape for shape in SHAPES if shape not in self.reserved]
         shapes: list[Shape] = self.draws.shuffled(free)
-        wishes = [Wish(shape, None, False) for shape in shapes[: self.plan.others]]
+        count = min(self.plan.others, MOST_ITEMS - len(self.items))
+        wishes = [Wish(shape, None, False) for shape in shapes[:count]]
         return [wishes[n - 1] if n and self.draws.chance(0.25) else wish for n, wish in enumerate(wishes)]
 
     def _place_core(self, most: float) -> None:
