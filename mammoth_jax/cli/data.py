@@ -6,8 +6,9 @@ missing, broken, empty or filtered, and how large pictures and texts are.  Exit 
 """
 
 import argparse
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="which samples")
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="count text in this folder's tokens (default: in bytes)"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="count in this model's tokens (default: the configuration's model and words, else bytes)",
     )
     parser.add_argument("--preset", metavar="NAME", help="this architecture's sizes of pictures")
     parser.add_argument("--json", action="store_true", help="one JSON object a source")
@@ -53,16 +57,17 @@ def run(args: argparse.Namespace) -> int:
     found = list(find_sources(data))
     if not found:
         raise InputError(
-            f"{args.config}: no sources with a form in it; list them as sources: [{{form: ..., source: ...}}]"
+            f"{args.config}: no sources of tasks in it; list them as sources: [{{form: ..., source: ...}}]"
         )
     configs = [decode(TaskSource, entry, path) for path, entry, _ in found]
-    count = token_count(args.model, data.get("model"))
+    words = args.model or words_folder(data)
+    count = token_count(args.model, words, data)
     sources = [config.open() for config in configs]
     names = unique_names([source.name for source in sources])
     failed = []
     for source, name, (_, _, share) in zip(sources, names, found, strict=True):
         report = check_source(source, name, samples=args.samples, share=share, count=count, seed=args.seed)
-        unit = "bytes" if args.model is None else "tokens"
+        unit = "bytes" if words is None else "tokens"
         print(json.dumps(report.to_json()) if args.json else text(report, unit), flush=True)
         failed += [name] if report.failed else []
     if not args.json:
@@ -70,26 +75,37 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def find_sources(data: Any, path: str = "", share: float | None = None) -> Any:
-    """Every task source in a configuration: its path, its plain data, and the share of it that may be bad."""
+def find_sources(data: Any, path: str = "", share: float | None = None) -> Iterator[tuple[str, Any, float]]:
+    """Every task source in a configuration: its path, its plain data, and the share of it that may be bad.
+
+    A task source is an item of a list that has a key ``source``.
+    """
     from mammoth_jax.core.config import decode
     from mammoth_jax.data.tally import BadInput
 
     if isinstance(data, Mapping):
         if "bad_input" in data:
             share = decode(BadInput, data["bad_input"], f"{path}.bad_input".lstrip(".")).share
-        if "form" in data and "source" in data:
-            yield path, data, BadInput().share if share is None else share
-            return
         for key, value in data.items():
             yield from find_sources(value, f"{path}.{key}".lstrip("."), share)
     elif isinstance(data, list):
         for i, value in enumerate(data):
-            yield from find_sources(value, f"{path}[{i}]", share)
+            if isinstance(value, Mapping) and "source" in value:
+                yield f"{path}[{i}]", value, BadInput().share if share is None else share
+            else:
+                yield from find_sources(value, f"{path}[{i}]", share)
 
 
-def token_count(folder: Path | None, model: Any) -> "LayoutTokens":
-    """How tokens are counted: a model folder's tokenizer and sizes, or bytes and a configuration's sizes."""
+def words_folder(data: Mapping[str, Any]) -> Path | None:
+    """The folder of tokenizer files that a configuration of joint training names, if it is there."""
+    frozen = data.get("frozen")
+    words = frozen.get("words") if isinstance(frozen, Mapping) else None
+    folder = Path(str(words)).expanduser() if words else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def token_count(folder: Path | None, words: Path | None, data: Mapping[str, Any]) -> "LayoutTokens":
+    """How tokens are counted: by a model folder's sizes, or a configuration's; in words of a folder, or in bytes."""
     from checkpoint_convert.folder import ModelFolder
     from mammoth_jax.core.config import decode
     from mammoth_jax.core.presets import load_preset
@@ -101,23 +117,22 @@ def token_count(folder: Path | None, model: Any) -> "LayoutTokens":
 
     if folder is not None:
         config = ModelFolder.open(folder, ()).config
-        backbone = config.backbone
-        tokenizer = Tokenizer.from_folder(
-            folder,
-            family=backbone.tokenizer_family,
-            gen_vocab_start=backbone.decoder.gen_vocab_start_index,
-        )
     else:
-        config = decode(MammothConfig, model or load_preset(GEOMETRY), "model")
-        backbone = config.backbone
-        tokenizer, _ = byte_words(config)
+        config = decode(MammothConfig, data.get("model") or load_preset(GEOMETRY), "model")
+    backbone, rules = config.backbone, config.picture_rules
+    if data.get("max_side"):
+        rules = dataclasses.replace(rules, picture_size=data["max_side"])
+    tokenizer, _ = byte_words(config)
+    if words is not None:
+        start = backbone.decoder.gen_vocab_start_index
+        tokenizer = Tokenizer.from_folder(words, family=backbone.tokenizer_family, gen_vocab_start=start)
     vision = family_images(
         backbone.family,
         patch_size=backbone.vision.patch_size,
         merge_size=backbone.vision.spatial_merge_size,
         temporal_patch_size=backbone.vision.temporal_patch_size,
     )
-    return LayoutTokens(tokenizer, config.picture_rules, vision)
+    return LayoutTokens(tokenizer, rules, vision)
 
 
 def text(report: "SourceReport", unit: str) -> str:

@@ -121,12 +121,18 @@ def test_text_is_counted_in_the_tokens_of_a_folder(tmp_path, capsys, mixed):
     data = {"sources": [mixed], "bad_input": {"share": 1}}
     _, out, _ = check(tmp_path, capsys, data, "--json", "--model", str(folder))
     assert reports(out)["mixed"]["text_tokens"] == {"2": 6}
+    data |= {"frozen": {"words": str(folder)}, "model": {"extends": "nano"}, "max_side": 32}
+    _, out, _ = check(tmp_path, capsys, data, "--json")
+    found = reports(out)["mixed"]
+    assert found["text_tokens"] == {"2": 6}
+    whole = check(tmp_path, capsys, data | {"max_side": None}, "--json")[1]
+    assert reports(whole)["mixed"]["mean_row"] - found["mean_row"] == 8 * 9 - 4 * 5
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"sources": []}, "no sources with a form in it"),
+        ({"sources": []}, "no sources of tasks in it"),
         ({"sources": [{"form": {"type": "Poem"}, "source": {}}]}, r"sources[0].form.type: 'Poem' is not one of"),
         ({"sources": [{"form": {"type": "PlainText"}, "source": {"type": "TextDocuments", "files": ["gone"]}}]},
          "files named are missing"),
