@@ -26,7 +26,7 @@ from mammoth_jax.training.metrics import LOGGERS, JsonLines, Writer
 from mammoth_jax.training.profiling import Profiler
 from mammoth_jax.training.report import Console, Stopwatch, speed
 from mammoth_jax.training.state import TrainState
-from mammoth_jax.training.step import StepReport
+from mammoth_jax.training.step import StepFunction, StepReport
 from mammoth_jax.training.work import Batches, HostBatch, Load, RunConfig, Work
 
 
@@ -66,9 +66,7 @@ def train(
         state = _resume(work, checkpoints, batches)
         start = int(state.step)
         log = _Log(work, config, run, start, checkpoints)
-        # The state comes out laid out as it went in, else the second call would compile again.
-        layout = jax.tree.map(lambda x: x.sharding, state)
-        compiled = jax.jit(work.step, donate_argnums=0, out_shardings=(layout, None))
+        compiled = compiled_step(work.step, state)
         root = jax.random.key(config.seed)
         watch, profiler = Stopwatch(), Profiler(run, config.profile_steps)
         peak = None if peak_flops is None else peak_flops * mesh.size / jax.process_count()
@@ -105,6 +103,32 @@ def train(
     return state
 
 
+def compiled_step(step: StepFunction, state: TrainState) -> Any:
+    """The step jitted, for a state (or its shapes) whose arrays it takes over.
+
+    The state comes out laid out as it went in, else the second call would compile again.
+    """
+    layout = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+
+
+def batch_sharding(config: RunConfig, mesh: Mesh) -> NamedSharding:
+    """Where batches ``[accumulation, rows, ...]`` lie: rows over the mesh's data axes.
+
+    Raises:
+      InputError: the rows do not divide by them.
+    """
+    axes = DEFAULT_RULES.batch
+    shards = int(np.prod([mesh.shape[axis] for axis in axes]))
+    rows = config.batch_size // config.accumulation
+    if rows % shards:
+        raise InputError(
+            f"run.batch_size {config.batch_size} in {config.accumulation} parts gives {rows} rows, which do not "
+            f"divide by the mesh's {'x'.join(axes)} = {shards}; use a multiple of {shards * config.accumulation}"
+        )
+    return NamedSharding(mesh, PartitionSpec(None, axes))
+
+
 def _resume(work: Work, checkpoints: Checkpoints, batches: Batches) -> TrainState:
     latest = checkpoints.latest()
     if latest is None:
@@ -124,16 +148,7 @@ class _Placement:
     """Host batches as arrays ``[accumulation, rows, ...]`` on the mesh, rows over its data axes."""
 
     def __init__(self, config: RunConfig, mesh: Mesh):
-        axes = DEFAULT_RULES.batch
-        shards = int(np.prod([mesh.shape[axis] for axis in axes]))
-        rows = config.batch_size // config.accumulation
-        if rows % shards:
-            raise InputError(
-                f"run.batch_size {config.batch_size} in {config.accumulation} parts gives {rows} rows, which do not "
-                f"divide by the mesh's {'x'.join(axes)} = {shards}; use a multiple of {shards * config.accumulation}"
-            )
-        self._parts = config.accumulation
-        self._sharding = NamedSharding(mesh, PartitionSpec(None, axes))
+        self._parts, self._sharding = config.accumulation, batch_sharding(config, mesh)
 
     def __call__(self, batch: HostBatch) -> dict[str, jax.Array]:
         def place(x: np.ndarray) -> jax.Array:
