@@ -5,15 +5,16 @@ questions about a picture.  Only lengths: no pictures, no tokens.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 from mammoth_jax.core.types import Float
 from mammoth_jax.data.packing.fill import Window, fill_row
-from mammoth_jax.data.packing.lengths import Lengths, as_array, filled
-from mammoth_jax.data.packing.shares import Mixing, Owed
+from mammoth_jax.data.packing.lengths import Lengths, as_array, filled, propose_budgets
+from mammoth_jax.data.packing.shares import Balanced, Mixing, Owed
 
 Kind = Literal["t2i", "edit", "it2t", "text"]
 RATIOS = (1.0, 4 / 3, 3 / 4, 3 / 2, 2 / 3, 16 / 9, 9 / 16)
@@ -123,6 +124,58 @@ def pack(
     full = dict(zip(Lengths._fields, filled(totals, budget).tolist(), strict=True))
     tokens = int(by_pool.sum())
     return Packed(full, tokens, rows * budget.tokens, by_pool / tokens, read[1] / read[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Packed rows against batches of a sample a row: the part of the tokens that is no padding.
+
+    Attributes:
+        budget: what was proposed for the distribution.
+        packed: rows filled with it.
+        padded: batches padded to their longest sample.
+        sorted: the same, after each 64 batches were sorted by length.
+    """
+
+    budget: Lengths
+    packed: Packed
+    padded: float
+    sorted: float
+
+
+def compare_fill(
+    parts: Mapping[Kind, float] = MappingProxyType({"t2i": 0.6, "edit": 0.4}),
+    *,
+    tokens: int = 16_384,
+    rows: int = 200,
+    samples: int = 8192,
+    window: int = 32,
+    batch: int = 16,
+    seed: int = 0,
+) -> Comparison:
+    """Fills rows of ``tokens`` with samples of one pool, ``parts`` of each kind, by budgets that are proposed for them.
+
+    Samples that are longer than a row are left out on all sides.
+    """
+    model, kinds = LengthModel(), list(parts)
+    share = np.asarray(list(parts.values()), np.float64) / sum(parts.values())
+
+    def stream(seed: int) -> Callable[[], Lengths]:
+        random = np.random.default_rng(seed)
+
+        def draw() -> Lengths:
+            while True:
+                found = model.draw(kinds[int(random.choice(len(kinds), p=share))], random)
+                if found.tokens <= tokens:
+                    return found
+
+        return draw
+
+    seen = stream(seed)
+    known = [seen() for _ in range(samples)]
+    budget = propose_budgets(known, tokens=tokens)
+    packed = pack([stream(seed + 1)], [1.0], Balanced(), budget, rows=rows, window=window)
+    return Comparison(budget, packed, padded(known, batch), padded(known, batch, sort=64 * batch))
 
 
 def padded(lengths: Sequence[Lengths], batch: int, *, sort: int = 0) -> float:
