@@ -12,7 +12,7 @@ import numpy as np
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.fields import Field, PictureField, check_names
 from mammoth_jax.data.file_lists import join_parts, list_files, short_names
-from mammoth_jax.data.record import Picture, Record, UnreadableRecord
+from mammoth_jax.data.record import MissingFile, Picture, Record, UnreadableRecord
 from mammoth_jax.data.tar_index import PartedFile, cached_index, index_tar
 
 
@@ -107,7 +107,11 @@ class TarSource:
                 continue
             try:
                 fields[field.name] = field.pick(file.pread(*spans[field.column]))
-            except (OSError, UnreadableRecord) as error:
+            except FileNotFoundError as error:
+                raise MissingFile(f"{name}.{field.column}: {error.strerror or error}") from error
+            except OSError as error:
+                raise UnreadableRecord(f"{name}.{field.column}: {error.strerror or error}") from error
+            except UnreadableRecord as error:
                 raise UnreadableRecord(f"{name}.{field.column}: {error}") from error
         for field in self._picture_fields:
             fields[field.name] = (picture(field.column),) if field.column in spans else ()
