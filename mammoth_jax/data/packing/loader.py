@@ -26,7 +26,7 @@ from mammoth_jax.data.packing.tally import PackingTally
 from mammoth_jax.data.packing.workers import OpenPool, Reader, start_workers
 from mammoth_jax.data.position import HostShare
 from mammoth_jax.data.sources import unique_names
-from mammoth_jax.data.tally import BadInput
+from mammoth_jax.data.tally import BadInput, check_files
 from mammoth_jax.data.task_source import ExampleSourceConfig, TaskSource
 
 READ_AHEAD = 4
@@ -60,10 +60,12 @@ class JointDataConfig:
         """Opens all sources; ``models`` are fingerprints by role, for precomputed arrays.
 
         Raises:
-          InputError: there is none, or one of them is missing or empty.
+          InputError: there is none, one of them is missing or empty, or too many of its files cannot be read.
         """
         check_weights([pool.weight for pool in self.pools])
-        return [open_pool(pool.name, pool.sources, seed, pool.weight, models) for pool in self.pools]
+        opened = [open_pool(pool.name, pool.sources, seed, pool.weight, models) for pool in self.pools]
+        check_files([source for pool in opened for source in pool.sources], self.bad_input)
+        return opened
 
 
 def open_pool(

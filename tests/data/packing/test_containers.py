@@ -109,3 +109,11 @@ def test_a_shard_that_vanishes_in_the_middle_of_a_pass_is_named(tmp_path):
     with pytest.raises(InputError, match=said):
         for _ in range(COUNT):
             next(running)
+
+
+def test_a_broken_shard_is_refused_at_the_start_or_left_out_up_to_the_share(tmp_path):
+    data = write_tars(tmp_path, split=False)
+    (tmp_path / "1.tar").write_bytes(b"no tar" * 500)
+    with pytest.raises(InputError, match=r"1 of 2 files are unreadable, .*the first: 1\.tar: "):
+        loader(data, bad_input=BadInput(share=0.4))
+    next(loader(data, bad_input=BadInput(share=0.5)))
