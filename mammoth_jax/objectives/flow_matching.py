@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mammoth_jax.core.types import Array, Bool, Float
+from mammoth_jax.core.types import Array, Bool, Float, Int
 from mammoth_jax.objectives.losses import WeightedLosses
 
 
@@ -20,9 +20,27 @@ def flow_matching_losses(
       valid: false at padding tokens.
       weights: of each picture, 1 by default; 0 leaves a row out. A picture without valid tokens has weight 0.
     """
+    own = packed_flow_matching_losses(predicted, target, valid.astype(jnp.int32), 1)
+    given = 1.0 if weights is None else weights.astype(jnp.float32)
+    return WeightedLosses(own.losses[:, 0], own.weights[:, 0] * given)
+
+
+def packed_flow_matching_losses(
+    predicted: Float[Array, "b n p"],
+    target: Float[Array, "b n p"],
+    sample: Int[Array, "b n"],
+    num_samples: int,
+) -> WeightedLosses:
+    """The same for rows of several samples: ``[b, num_samples]`` means, so that a picture's size does not weigh.
+
+    Args:
+      predicted, target: velocities.
+      sample: the sample of each token, from 1 on; 0 is padding.
+      num_samples: samples of a row at most; one without tokens has weight 0.
+    """
     square = jnp.square(predicted.astype(jnp.float32) - target.astype(jnp.float32))
-    count = jnp.sum(valid, axis=1)
-    total = jnp.sum(jnp.where(valid[..., None], square, 0.0), axis=(1, 2))
-    losses = total / (jnp.maximum(count, 1) * predicted.shape[-1])
-    given = jnp.ones(losses.shape) if weights is None else weights.astype(jnp.float32)
-    return WeightedLosses(losses, jnp.where(count > 0, given, 0.0))
+    tokens = jnp.mean(square, axis=-1)[..., None]
+    own = sample[..., None] == jnp.arange(1, num_samples + 1)
+    count = jnp.sum(own, axis=1)
+    losses = jnp.sum(jnp.where(own, tokens, 0.0), axis=1) / jnp.maximum(count, 1)
+    return WeightedLosses(losses, (count > 0).astype(jnp.float32))

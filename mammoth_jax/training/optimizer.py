@@ -5,6 +5,7 @@ parameter that no group names is frozen: it has no optimiser state and no gradie
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -17,7 +18,7 @@ from mammoth_jax.training.schedules import Schedule
 Parameters = Mapping[str, Array]
 """Arrays by dotted parameter name."""
 
-_DECAYED = ("kernel", "table", "query")  # matrices; biases, norms and codes are not pulled towards 0
+_MATRICES = ("kernel", "table", "query")  # not biases, norms and codes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class Group:
 class AdamWConfig:
     """AdamW (Loshchilov and Hutter 2019); the defaults are those of the paper's appendix A.3.
 
-    ``clip_norm`` bounds the norm of the gradient over all groups together; None does not clip.
+    ``decayed`` are the last parts of the names of the parameters that weight decay pulls towards 0, null is all of
+    them.  ``clip_norm`` bounds the norm of the gradient over all groups together; None does not clip.
     """
 
     groups: tuple[Group, ...]
@@ -41,6 +43,7 @@ class AdamWConfig:
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
+    decayed: tuple[str, ...] | None = _MATRICES
     clip_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
@@ -93,7 +96,7 @@ def build_optimizer(
             b2=config.beta2,
             eps=config.eps,
             weight_decay=config.weight_decay,
-            mask=_decays,
+            mask=None if config.decayed is None else functools.partial(_decays, config.decayed),
         )
 
     parts = optax.multi_transform({group.name: adamw(group) for group in config.groups}, dict(labels))
@@ -102,8 +105,8 @@ def build_optimizer(
     )
 
 
-def _decays(parameters: Parameters) -> dict[str, bool]:
-    return {name: name.rsplit(".", 1)[-1] in _DECAYED for name in parameters}
+def _decays(decayed: tuple[str, ...], parameters: Parameters) -> dict[str, bool]:
+    return {name: name.rsplit(".", 1)[-1] in decayed for name in parameters}
 
 
 def learning_rates(config: AdamWConfig, steps: int) -> dict[str, optax.Schedule]:

@@ -116,10 +116,16 @@ def optimizer_shardings(player: Player, params: Named, mesh: Mesh) -> Any:
     placed = parameter_shardings(player.template, mesh)
     own = {name: placed[name] for name in params}
     everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def place(moment: Any, sharding: NamedSharding) -> Any:
+        # a group's state holds a mark in place of each parameter of the others
+        return moment if isinstance(moment, optax.MaskedNode) else sharding
+
     return optax.tree.map_params(
         player.optimizer,
-        lambda _, sharding: sharding,
+        place,
         shapes,
         own,
         transform_non_params=lambda _: everywhere,
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
     )

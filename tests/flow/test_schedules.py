@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.flow.path import interpolate, predict_data, predict_noise, velocity_target
 from mammoth_jax.flow.schedules import (
     ExponentialShift,
@@ -49,13 +50,25 @@ def test_resolution_shift_equals_the_samplers_warp():
 
 
 def test_time_laws():
-    key = jax.random.key(0)
-    narrow = Uniform(0.2, 0.4)(key, 1000)
+    numbers = jnp.arange(2000)
+    keys = jax.random.split(jax.random.key(0), len(numbers))
+    narrow = Uniform(0.2, 0.4)(keys, numbers)
     assert narrow.min() >= 0.2 and narrow.max() < 0.4
-    logistic = LogisticNormal(mean=0.5, std=0.1)(key, 2000)
+    logistic = LogisticNormal(mean=0.5, std=0.1)(keys, numbers)
     assert abs(float(jnp.median(logistic)) - 1 / (1 + np.exp(-0.5))) < 0.01
-    strata = StratifiedUniform()(key, 50)
-    np.testing.assert_array_equal(jnp.floor(strata * 50), jnp.arange(50))
+    moved = jax.random.permutation(jax.random.key(1), numbers)
+    np.testing.assert_array_equal(narrow[moved], Uniform(0.2, 0.4)(keys[moved], numbers[moved]))
+
+
+def test_stratified_times_spread_any_run_of_samples():
+    numbers = jnp.arange(7, 7 + 64)
+    strata = np.asarray(StratifiedUniform(64)(jax.random.split(jax.random.key(0), 64), numbers))
+    np.testing.assert_array_equal(np.sort(np.floor(strata * 64)), np.arange(64))
+    for count in (2, 8, 16):
+        run = strata[5 : 5 + count]
+        np.testing.assert_array_equal(np.sort(np.floor(run * count)), np.arange(count))
+    with pytest.raises(InputError, match="power of two"):
+        StratifiedUniform(50)
 
 
 def test_the_path_and_its_velocity_recover_both_ends():
