@@ -67,6 +67,7 @@ def packing_geometry(
         queries=0 if condition.mode == "text" else config.refiner.num_queries,
         mode=condition.mode,
         with_answer_text=condition.with_answer_text,
+        edit_condition=condition.edit_condition,
         max_references=config.dit.max_references,
     )
     return Geometry(

@@ -55,6 +55,8 @@ class DiffusionGeometry:
         with_answer_text: whether text of the answer does, too; with reasoning it always does, as while sampling.
         max_references: how many references have an index embedding.
         positions: where pictures are.
+        edit_condition: which features condition an edit: those of the sequence itself (``with_pixels``), or those
+            of another pass over it without pixels, as released (``release``), which costs a second sequence.
         posterior: ``sample`` trains on samples of the VAE's posterior, ``mean`` on its mean.
     """
 
@@ -68,6 +70,7 @@ class DiffusionGeometry:
     with_answer_text: bool = False
     max_references: int = 5
     positions: JointPositions = OffsetFirst()
+    edit_condition: Literal["with_pixels", "release"] = "with_pixels"
     posterior: Literal["sample", "mean"] = "sample"
 
     @property

@@ -113,11 +113,16 @@ class JointLoader:
         """``batch_size`` is this host's part of the rows; ``pools`` are the configuration's, open.
 
         Raises:
-          InputError: no part of a batch, or pools without weight.
+          InputError: no part of a batch, pools without weight, or patches that do not merge into tokens.
         """
         if batch_size < 1 or not 0 <= process_index < process_count:
             raise InputError(
                 f"batch of {batch_size} rows on host {process_index} of {process_count}: not a part of a batch"
+            )
+        if geometry.tower is not None and config.packing.patches % geometry.template.merge_size**2:
+            raise InputError(
+                f"packing: patches {config.packing.patches} must be a multiple of the "
+                f"{geometry.template.merge_size**2} that merge into a token"
             )
         self._weights = [pool.weight for pool in pools]
         check_weights(self._weights)

@@ -93,6 +93,7 @@ def _empty(rows: int, geometry: Geometry, packing: PackingConfig) -> Batch:
             "target_positions": full(0, np.int32, targets, 3),
             "joint_index": full(NOTHING, np.int32, packing.joint),
             "joint_segments": full(0, np.int32, packing.joint),
+            "noise_sample": full(0, np.int32, tokens),
             "sample_number": full(0, np.uint32, packing.samples),
             "sample_task": full(0, np.int32, packing.samples),
             "sample_tokens": full(0, np.int32, packing.samples),
@@ -130,6 +131,10 @@ class _Row:
         if sequence.drawn is not None:
             rows, cols = np.indices(sequence.drawn.shape)
             arrays["noise_cells"][start + sequence.drawn] = np.stack([rows, cols], axis=-1)
+            if (
+                "noise_sample" in arrays
+            ):  # in all sequences of the sample, whichever conditions the transformer
+                arrays["noise_sample"][start + sequence.drawn] = self._samples + 1
         if sequence.seen and self._geometry.tower is not None:
             slots = arrays["feature_slots"][part]
             slots[ids == self._geometry.vocabulary.image_pad] = self._see(

@@ -8,6 +8,8 @@ nothing dropped       the prompt with the picture: targets and condition
 ``condition``         the prompt with the picture: targets; the negative prompt: condition
 both                  the opening with the picture: targets; the negative prompt: condition
 ====================  =============================================================================================
+
+(where the condition of an edit is read as in the release, a sequence of its own without pixels takes that part).
 """
 
 import dataclasses
@@ -141,8 +143,12 @@ def _drawing(example: Example, geometry: Geometry, dropped: Dropped) -> Prepared
         everything = np.arange(len(sequences[conditioning]))
         text, image = everything, everything[:0]
     else:
+        if sequences[0].seen and diffusion.edit_condition == "release":
+            again = sequences[0].reread()
+            sequences = [*(s for s in sequences if s.targets.any()), again]
+            conditioning = len(sequences) - 1
         text, image = conditioning_tokens(
-            sequences[0], geometry, diffusion, with_answer_text=example.reasoning is not None
+            sequences[conditioning], geometry, diffusion, with_answer_text=example.reasoning is not None
         )
     shown = tuple(i for i in range(number) if pictures[i].latents is not None)
     queries = diffusion.queries if len(image) else 0

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from mammoth_jax.core.config import decode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.decoding import Processes, Threads
 from mammoth_jax.data.packing import lanes
 from mammoth_jax.data.packing.dropout import GuidanceDropout
 from mammoth_jax.data.packing.lengths import PackingConfig
 from mammoth_jax.data.packing.loader import JointDataConfig, JointLoader, Pool, open_pool
+from mammoth_jax.data.packing.measure import propose_packing
+from mammoth_jax.data.packing.prefetch import Prefetched
 from mammoth_jax.data.packing.shares import Balanced, BatchLevel
 from mammoth_jax.data.tally import BadInput
 from tests.data.packing.examples import Checksums, Made, geometry
@@ -209,6 +212,11 @@ def test_another_run_is_refused():
         loader(2).restore(saved([loader(1, 0, 2)]))
 
 
+def test_patches_must_merge_into_tokens():
+    with pytest.raises(InputError, match="patches 510 must be a multiple of the 4"):
+        loader(1, config=dataclasses.replace(CONFIG, packing=dataclasses.replace(PACKING, patches=510)))
+
+
 def test_known_codes_and_latents_are_not_encoded_again():
     encoder = Checksums()
     each = loader(1, sources=(Made("it2t"), Made("text")), weights=(1, 1), encoder=encoder)
@@ -218,3 +226,73 @@ def test_known_codes_and_latents_are_not_encoded_again():
         made = loader(1, sources=SOURCES[:1], weights=(1,))
         made._encoder = None
         next(made)
+
+
+def test_a_batch_ahead_changes_nothing_and_resumes_exactly():
+    plain = loader(2)
+    expected = [next(plain) for _ in range(4)]
+    ahead = Prefetched(loader(2))
+    for step in range(2):
+        assert_same(next(ahead), expected[step])
+    state = json.loads(json.dumps(ahead.state()))
+    assert_same(next(ahead), expected[2])
+    ahead.restore([state])
+    for step in range(2, 4):
+        assert_same(next(ahead), expected[step])
+    assert ahead.report() == plain.report()
+    ahead.close()
+
+
+def test_an_error_of_a_batch_ahead_is_raised():
+    config = dataclasses.replace(CONFIG, bad_input=BadInput(share=0.1, after=10))
+    sources = (Made("t2i", bad=tuple(range(0, 40, 2))),)
+    ahead = Prefetched(loader(1, config=config, sources=sources, weights=(1,)))
+    with pytest.raises(InputError, match="are unreadable"):
+        for _ in range(20):
+            next(ahead)
+
+
+def test_budgets_are_proposed_for_what_is_read():
+    pools = [
+        open_pool(source.task, [source], 3, weight)
+        for source, weight in zip(SOURCES, (2, 2, 1, 1), strict=True)
+    ]
+    packing = propose_packing(pools, geometry(), CONFIG.dropout, tokens=640, samples=40, multiple=16)
+    each = loader(2, config=dataclasses.replace(CONFIG, packing=dataclasses.replace(packing, window=8)))
+    for _ in range(20):
+        next(each)
+    report = each.report()
+    assert report["data/full/tokens"] > 0.93
+    assert report["data/full/joint"] > 0.7
+    assert not any(name.split("/")[-1].startswith("too long") for name in report)
+
+
+def test_a_configuration_is_read_from_plain_data():
+    written = {
+        "pools": [
+            {
+                "name": "drawing",
+                "weight": 3,
+                "sources": [
+                    {
+                        "form": {"type": "TextToImage"},
+                        "source": {
+                            "type": "Folder",
+                            "path": "pictures",
+                            "fields": [{"name": "caption", "column": "txt"}],
+                        },
+                    }
+                ],
+            }
+        ],
+        "packing": {"tokens": 1024, "conditions": 256, "targets": 512, "joint": 768, "samples": 8},
+        "mixing": {"type": "BatchLevel"},
+        "dropout": {"ar": 0.1, "text": 0.05},
+        "workers": {"type": "Processes", "count": 3},
+    }
+    config = decode(JointDataConfig, written)
+    assert config.mixing == BatchLevel()
+    assert config.packing.budget.joint == 768
+    assert config.pools[0].sources[0].task == "t2i"
+    with pytest.raises(InputError, match="no such folder"):
+        config.open(0)

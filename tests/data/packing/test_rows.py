@@ -169,6 +169,24 @@ def test_noise_cells_are_the_places_of_drawn_visual_tokens():
     assert (after == words.settings.end_of_line).all()
 
 
+def test_visual_tokens_name_their_sample_in_every_sequence_of_it():
+    batch = pack(
+        [(edited("make it blue", 2, 1), DROPPED[1]), (asked(3), DROPPED[0]), (drawn("a", 4), DROPPED[2])]
+    )
+    cells, owner, segments = (batch[name][0] for name in ("noise_cells", "noise_sample", "token_segments"))
+    np.testing.assert_array_equal(owner > 0, cells[:, 0] >= 0)
+    of = {
+        int(segment): int(owner[segments == segment].max()) for segment in np.unique(segments[segments > 0])
+    }
+    assert list(of.values()) == [
+        1,
+        1,
+        0,
+        2,
+        0,
+    ]  # prompt and opening of the edit, question, drawing, negative prompt
+
+
 def test_only_answers_and_their_ends_are_targets():
     words = random_model_words().tokenizer
     batch = pack([(asked(4), DROPPED[0])])

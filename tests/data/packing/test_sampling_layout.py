@@ -308,3 +308,23 @@ def test_a_dropped_condition_is_the_negative_prompt(task, references):
     first = found["target_positions"][0, 0]
     shown = [x.latents.shape[:2] for x in found.request.references if x.latents is not None]
     assert first == len(negative) + (0 if references else sum(max(side) // 2 for side in shown))
+
+
+@pytest.mark.parametrize("dropped", [KEPT, Dropped(prompt=True)])
+def test_the_release_reads_an_edit_again_without_pixels(dropped):
+    form = diffusion_changes(geometry(), edit_condition="release")
+    found, whole = both(EXAMPLES["edit"], dropped, form=form), both(EXAMPLES["edit"])
+    again = found.segment(2)
+    np.testing.assert_array_equal(found["ids"][again], whole["ids"][whole.segment(1)])
+    np.testing.assert_array_equal(found["token_positions"][:, again], np.tile(np.arange(len(again)), (3, 1)))
+    assert (found["feature_slots"][again] == NOTHING).all()
+    assert (found["labels"][again] == IGNORED).all()
+    used = found["condition_index"][found["condition_segments"] == 1]
+    expected = whole["condition_index"][whole["condition_segments"] == 1]
+    np.testing.assert_array_equal(used, np.where(expected < PACKING.tokens, expected + again[0], expected))
+    np.testing.assert_array_equal(
+        np.flatnonzero(found["token_sample"]) - again[0], np.flatnonzero(whole["token_sample"])
+    )
+    assert found["patch_frames"].any() != dropped.prompt
+    drawn_alone = both(EXAMPLES["t2i"], form=form)
+    assert drawn_alone["token_segments"].max() == 1
