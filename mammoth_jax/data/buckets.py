@@ -11,7 +11,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.decoding import TooSmall, Transform
 from mammoth_jax.data.mixing import Branch, Leaf, Order, shares, whole
 from mammoth_jax.data.precomputed import PrecomputedSource
-from mammoth_jax.data.record import Record, Source, UnreadableRecord
+from mammoth_jax.data.record import Picture, Record, Source, UnreadableRecord
 from mammoth_jax.data.schedule import MeasuredSchedule, Schedule
 from mammoth_jax.data.shapes import AspectBuckets, FixedShape, cover, nearest_shape, upscale
 
@@ -30,6 +30,17 @@ class AsStored:
 Shapes = FixedShape | AspectBuckets | AsStored
 
 
+def first_picture(record: Record) -> Picture:
+    """A record's first picture.
+
+    Raises:
+      UnreadableRecord: it has none.
+    """
+    if not record.pictures:
+        raise UnreadableRecord(f"{record.source}/{record.key}: no picture")
+    return record.pictures[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class ToShape:
     """The first picture of a record as ``picture``, in the nearest of ``shapes``."""
@@ -39,7 +50,7 @@ class ToShape:
 
     def __call__(self, record: Record, place: tuple[float, float]) -> tuple[int, dict[str, np.ndarray]]:
         """See :class:`Transform`."""
-        pixels = record.pictures[0].decode()
+        pixels = first_picture(record).decode()
         height, width = pixels.shape[:2]
         bucket = nearest_shape(height, width, self.shapes)
         if upscale(height, width, self.shapes[bucket]) > self.config.max_upscale:
@@ -112,6 +123,6 @@ def _shape_of(
     """The shape of picture ``number`` of the order, from its size alone; None if it cannot be read."""
     draw = order[number]
     try:
-        return nearest_shape(*sources[draw.source][draw.index].pictures[0].size(), shapes)
+        return nearest_shape(*first_picture(sources[draw.source][draw.index]).size(), shapes)
     except UnreadableRecord:
         return None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Example, Filtered, Place
 from mammoth_jax.data.mixing import BlockShuffle, Shuffle
 from mammoth_jax.data.record import EmptyText, MissingFile, OfFiles, UnreadablePicture, UnreadableRecord
@@ -75,8 +76,8 @@ def check_source(
         except Filtered as error:
             filtered[error.reason] += 1
             continue
-        except UnreadableRecord as error:
-            kind = next(name for cls, name in KINDS if isinstance(error, cls))
+        except (UnreadableRecord, InputError) as error:  # a picture that no model takes is unreadable, too
+            kind = next((name for cls, name in KINDS if isinstance(error, cls)), KINDS[-1][1])
             bad[kind] += 1
             examples.setdefault(kind, str(error))
             continue

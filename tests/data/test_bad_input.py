@@ -1,5 +1,6 @@
 """Unreadable pictures and shards are counted and skipped up to a share; then the worst source is named."""
 
+import json
 import re
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from mammoth_jax.core.config import decode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.decoding import Threads
-from mammoth_jax.data.fields import Field
+from mammoth_jax.data.fields import Field, PictureField
 from mammoth_jax.data.folder import Folder
+from mammoth_jax.data.json_records import JsonRecords
 from mammoth_jax.data.loader import DataConfig, Loader
 from mammoth_jax.data.shapes import AspectBuckets, FixedShape
 from mammoth_jax.data.sources import Mixture
@@ -144,6 +146,20 @@ def test_a_full_queue_drops_what_comes_on_top_the_same_after_a_resume(tmp_path):
     for _ in range(12):
         assert next(first)["number"].tolist() == next(second)["number"].tolist()
     assert first.state() == second.state()
+
+
+def test_a_record_without_a_picture_is_bad(tmp_path):
+    folder(tmp_path / "p", 1)
+    rows = [{"image": "p/000.png"}, {"image": None}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = (PictureField(name="shown", column="image"),)
+    source = JsonRecords(files=(f"{tmp_path}/x.jsonl",), picture_fields=shown, name="some")
+    some = loader(source, bad_input=BadInput(share=0.5, after=10), batch_size=1)
+    for _ in range(4):
+        assert next(some)["picture"].max() == 0
+    assert some.report()["data/some/bad"] >= 3
+    buckets = AspectBuckets(pixels=64, stride=4, ratios=(1.0, 2.0))
+    next(loader(source, shape=buckets, bad_input=BadInput(share=0.5, after=10), batch_size=1))
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,15 @@ def test_samples_are_counted_by_what_is_wrong_with_them(tmp_path, capsys, mixed)
     assert "broken.png" in report["examples"]["decode failure"]
 
 
+def test_a_picture_that_no_model_takes_is_unreadable(tmp_path, capsys, mixed):
+    (tmp_path / "large.png").write_bytes(picture_bytes(5, (64 * 250, 64)))
+    mixed["form"] = {"type": "Editing", "inputs": "target", "instruction": "caption"}
+    status, out, _ = check(tmp_path, capsys, {"sources": [mixed], "bad_input": {"share": 0.3}}, "--json")
+    report = reports(out)["mixed"]
+    assert (status, report["usable"]) == (1, 0)
+    assert report["bad"]["unreadable record"] == 6
+
+
 def test_more_than_the_stated_share_is_not_fit(tmp_path, capsys, mixed):
     data = {"data": {"pools": [{"sources": [mixed]}], "bad_input": {"share": 0.29}}}
     status, out, _ = check(tmp_path, capsys, data)
