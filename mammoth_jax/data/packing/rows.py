@@ -66,7 +66,7 @@ def _empty(rows: int, geometry: Geometry, packing: PackingConfig) -> Batch:
         "noise_cells": full(NOTHING, np.int16, tokens, 2),
         "token_sample": full(0, np.int32, tokens),
     }
-    if geometry.tower is not None:
+    if geometry.tower is not None and packing.patches:
         patches = packing.patches
         batch |= {
             "patches": full(0, np.float32, patches, geometry.tower.images.patch_values),
@@ -131,9 +131,7 @@ class _Row:
         if sequence.drawn is not None:
             rows, cols = np.indices(sequence.drawn.shape)
             arrays["noise_cells"][start + sequence.drawn] = np.stack([rows, cols], axis=-1)
-            if (
-                "noise_sample" in arrays
-            ):  # in all sequences of the sample, whichever conditions the transformer
+            if "noise_sample" in arrays:  # in every sequence of the sample, not only the one that conditions
                 arrays["noise_sample"][start + sequence.drawn] = self._samples + 1
         if sequence.seen and self._geometry.tower is not None:
             slots = arrays["feature_slots"][part]

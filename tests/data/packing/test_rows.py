@@ -175,16 +175,8 @@ def test_visual_tokens_name_their_sample_in_every_sequence_of_it():
     )
     cells, owner, segments = (batch[name][0] for name in ("noise_cells", "noise_sample", "token_segments"))
     np.testing.assert_array_equal(owner > 0, cells[:, 0] >= 0)
-    of = {
-        int(segment): int(owner[segments == segment].max()) for segment in np.unique(segments[segments > 0])
-    }
-    assert list(of.values()) == [
-        1,
-        1,
-        0,
-        2,
-        0,
-    ]  # prompt and opening of the edit, question, drawing, negative prompt
+    found = [int(owner[segments == segment].max()) for segment in range(1, segments.max() + 1)]
+    assert found == [1, 1, 0, 2, 0]  # prompt and opening of the edit, question, drawing, negative prompt
 
 
 def test_only_answers_and_their_ends_are_targets():
