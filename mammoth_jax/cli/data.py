@@ -48,8 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a report a source; 1 if one is not fit."""
     from mammoth_jax.core.config import decode
-    from mammoth_jax.data.check import check_source
-    from mammoth_jax.data.sources import unique_names
+    from mammoth_jax.data.check import check_sources
     from mammoth_jax.data.task_source import TaskSource
     from mammoth_jax.training.config_file import read_training
 
@@ -59,19 +58,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"{args.config}: no sources of tasks in it; list them as sources: [{{form: ..., source: ...}}]"
         )
-    configs = [decode(TaskSource, entry, path) for path, entry, _ in found]
+    given = [(path, decode(TaskSource, entry, path), share) for path, entry, share in found]
     words = args.model or words_folder(data)
     count = token_count(args.model, words, data)
-    sources = [config.open() for config in configs]
-    names = unique_names([source.name for source in sources])
+    unit = "bytes" if words is None else "tokens"
     failed = []
-    for source, name, (_, _, share) in zip(sources, names, found, strict=True):
-        report = check_source(source, name, samples=args.samples, share=share, count=count, seed=args.seed)
-        unit = "bytes" if words is None else "tokens"
+    for report in check_sources(given, samples=args.samples, count=count, seed=args.seed):
         print(json.dumps(report.to_json()) if args.json else text(report, unit), flush=True)
-        failed += [name] if report.failed else []
+        failed += [report.name] if report.failed else []
     if not args.json:
-        print(f"{len(sources)} sources, {len(failed)} not fit" + (f": {', '.join(failed)}" if failed else ""))
+        print(f"{len(given)} sources, {len(failed)} not fit" + (f": {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 

@@ -3,7 +3,8 @@
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mammoth_jax.core.errors import InputError
@@ -11,7 +12,9 @@ from mammoth_jax.data.example import Example, Filtered, Place
 from mammoth_jax.data.mixing import BlockShuffle, Shuffle
 from mammoth_jax.data.record import EmptyText, MissingFile, OfFiles, UnreadablePicture, UnreadableRecord
 from mammoth_jax.data.sample_tokens import TokenCount
-from mammoth_jax.data.task_source import ExampleSource
+from mammoth_jax.data.shard_writer import read_description
+from mammoth_jax.data.sources import unique_names
+from mammoth_jax.data.task_source import ExampleSource, TaskSource
 
 KINDS: tuple[tuple[type[UnreadableRecord], str], ...] = (
     (MissingFile, "missing file"),
@@ -53,6 +56,55 @@ class SourceReport:
     def to_json(self) -> dict[str, Any]:
         """The report as plain data."""
         return dataclasses.asdict(self)
+
+
+def check_sources(
+    given: Sequence[tuple[str, TaskSource, float]], *, samples: int, count: TokenCount, seed: int = 0
+) -> Iterator[SourceReport]:
+    """Looks at sources, each with its place in the configuration and the share of it that may be unreadable.
+
+    One that cannot be opened is reported under its place.
+    """
+    names: list[str] = []
+    for place, config, share in given:
+        try:
+            source = config.open(_makers(config))
+        except InputError as error:
+            yield _unopened(place, config.task, str(error))
+            continue
+        names.append(source.name)
+        name = unique_names(names)[-1]
+        yield check_source(source, name, samples=samples, share=share, count=count, seed=seed)
+
+
+def _makers(config: TaskSource) -> dict[str, str]:
+    """The models that made a source's precomputed arrays: a run compares them with its own."""
+    if config.encoded is None:
+        return {}
+    description = read_description(Path(config.encoded.path).expanduser())
+    return {model.role: model.fingerprint for model in description.models}
+
+
+def _unopened(name: str, task: str, why: str) -> SourceReport:
+    """A source of which nothing can be read."""
+    nothing: dict[Any, Any] = {}
+    return SourceReport(
+        name=name,
+        task=task,
+        records=0,
+        files=0,
+        bad_files=nothing,
+        read=0,
+        usable=0,
+        bad=nothing,
+        examples=nothing,
+        filtered=nothing,
+        sizes=nothing,
+        text_tokens=nothing,
+        row_tokens=nothing,
+        mean_row=0.0,
+        failed=why,
+    )
 
 
 def check_source(

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
@@ -9,6 +10,7 @@ from mammoth_jax.cli.main import main
 from mammoth_jax.data.example import Example, Turn
 from mammoth_jax.data.record import Picture
 from mammoth_jax.data.sample_tokens import LayoutTokens
+from mammoth_jax.data.shard_writer import Description, Model, finish_shards, start_shards, write_shard
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.pipelines.loading import byte_words
 from mammoth_jax.processing.prompts import drawing_prompt
@@ -115,6 +117,33 @@ def test_broken_shards_count_as_files_and_every_source_is_looked_at(tmp_path, ca
     assert (found["tars"]["read"], found["mixed"]["read"]) == (3, 5)
 
 
+def test_a_source_that_cannot_be_opened_is_not_fit_and_the_others_are_looked_at(tmp_path, capsys, mixed):
+    gone = {"form": {"type": "PlainText"}, "source": {"type": "TextDocuments", "files": ["gone.txt"]}}
+    encoded = mixed | {"encoded": {"path": f"{tmp_path}/shards"}}
+    data = {"sources": [gone, encoded, mixed], "bad_input": {"share": 1}}
+    status, out, _ = check(tmp_path, capsys, data, "--json")
+    found = reports(out)
+    assert status == 1
+    assert list(found) == ["sources[0]", "sources[1]", "mixed"]
+    assert "the first: gone.txt" in found["sources[0]"]["failed"]
+    assert "shards" in found["sources[1]"]["failed"]
+    assert found["mixed"]["usable"] == 6
+
+
+def test_precomputed_shards_are_looked_at_without_their_models(tmp_path, capsys, mixed):
+    plan = Description(
+        source="x", length=1, shard_size=1, models=(Model(role="vae", fingerprint="f"),), contents=""
+    )
+    start_shards(tmp_path / "shards", plan)
+    write_shard(
+        tmp_path / "shards", 0, ["x.jsonl:0"], [{"mean": np.zeros((1, 1, 1), np.float32)}], left_out=0
+    )
+    finish_shards(tmp_path / "shards")
+    data = {"sources": [mixed | {"encoded": {"path": f"{tmp_path}/shards"}}], "bad_input": {"share": 1}}
+    status, out, _ = check(tmp_path, capsys, data, "--json")
+    assert (status, reports(out)["mixed"]["usable"]) == (0, 6)
+
+
 def test_other_samples_for_another_seed_the_same_for_the_same(tmp_path, capsys, mixed):
     data = {"sources": [mixed], "bad_input": {"share": 1}}
     seen = [check(tmp_path, capsys, data, "--json", "--samples", "4", "--seed", s)[1] for s in "00123456"]
@@ -142,11 +171,12 @@ def test_text_is_counted_in_the_tokens_of_a_folder(tmp_path, capsys, mixed):
     ("data", "said"),
     [
         ({"sources": []}, "no sources of tasks in it"),
-        ({"sources": [{"form": {"type": "Poem"}, "source": {}}]}, r"sources[0].form.type: 'Poem' is not one of"),
-        ({"sources": [{"form": {"type": "PlainText"}, "source": {"type": "TextDocuments", "files": ["gone"]}}]},
-         "files named are missing"),
+        (
+            {"sources": [{"form": {"type": "Poem"}, "source": {}}]},
+            r"sources[0].form.type: 'Poem' is not one of",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_list_of_sources_is_one_line(tmp_path, capsys, data, said):
     status, out, err = check(tmp_path, capsys, data)
     assert status == 2
