@@ -5,11 +5,11 @@ This is what a joint-training configuration lists, and what loaders read example
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.edit_forms import Editing, EditingChain, EditingConversation, EditingTurns
-from mammoth_jax.data.example import Example, Place, Task
+from mammoth_jax.data.example import Example, Place, Task, TaskForm
 from mammoth_jax.data.filters import Filter, check_example, check_record
 from mammoth_jax.data.folder import Folder
 from mammoth_jax.data.joins import FilePerKey, TableByKey
@@ -18,7 +18,14 @@ from mammoth_jax.data.overrides import AnswerOverrides
 from mammoth_jax.data.parquet import Parquet
 from mammoth_jax.data.precomputed import Precomputed
 from mammoth_jax.data.record import Encoded, Picture, Record, ShardedSource, Source
-from mammoth_jax.data.sources import Synthetic
+from mammoth_jax.data.synthetic.tasks import (
+    SyntheticDocuments,
+    SyntheticDrawings,
+    SyntheticEdits,
+    SyntheticQuestions,
+    SyntheticRiddles,
+    SyntheticTask,
+)
 from mammoth_jax.data.tars import Tars
 from mammoth_jax.data.task_forms import (
     PictureConversation,
@@ -29,7 +36,19 @@ from mammoth_jax.data.task_forms import (
 )
 from mammoth_jax.data.text_documents import TextDocuments
 
-RecordSource = Folder | Tars | Parquet | JsonRecords | AnnotationLists | TextDocuments | Synthetic
+RecordSource = (
+    Folder
+    | Tars
+    | Parquet
+    | JsonRecords
+    | AnnotationLists
+    | TextDocuments
+    | SyntheticDrawings
+    | SyntheticEdits
+    | SyntheticQuestions
+    | SyntheticRiddles
+    | SyntheticDocuments
+)
 Form = (
     PlainText
     | TextConversation
@@ -89,25 +108,41 @@ class ExampleSourceConfig(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskSource:
-    """A source of one task.
+    """A source of one task.  Tasks of the synthetic world are forms themselves and need none.
 
     ``joins`` add fields that are kept apart from the data, by key; ``filters`` of fields decide; ``form`` makes the
     example; ``overrides`` replace its answers; the other filters decide.  ``weight`` is its part among the sources of
     its task.  ``encoded`` are codes and latents of each record's first picture, by the records' keys.
     """
 
-    form: Form
     source: RecordSource
+    form: Form | None = None
     weight: float = 1.0
     joins: tuple[Join, ...] = ()
     overrides: AnswerOverrides | None = None
     filters: tuple[Filter, ...] = ()
     encoded: Precomputed | None = None
 
+    def __post_init__(self) -> None:
+        if (self.form is None) != isinstance(self.source, SyntheticTask):
+            raise InputError(
+                f"source {type(self.source).__name__}: "
+                + (
+                    "form says what its records are; give one"
+                    if self.form is None
+                    else "has a form of its own"
+                )
+            )
+
+    @property
+    def maker(self) -> TaskForm:
+        """What makes its examples."""
+        return cast(TaskForm, self.source) if self.form is None else self.form
+
     @property
     def task(self) -> Task:
-        """The task of its form."""
-        return self.form.task
+        """The task of its examples."""
+        return self.maker.task
 
     def open(self, models: Mapping[str, str] = {}) -> "OpenTaskSource":
         """Opens the source and what is read beside it; ``models`` are fingerprints by role, for ``encoded``.
@@ -124,7 +159,8 @@ class OpenTaskSource:
     def __init__(self, config: TaskSource, models: Mapping[str, str]):
         self._config = config
         self.task: Task = config.task
-        self._source: Source = config.source.open()
+        given = config.source
+        self._source: Source = given if isinstance(given, SyntheticTask) else given.open()
         if not len(self._source):
             raise InputError(f"source {self._source.name} is empty")
         self._joins = [join.open() for join in config.joins]
@@ -163,7 +199,7 @@ class OpenTaskSource:
         """
         record = self.record(index)
         check_record(self._config.filters, record)
-        example = self._config.form.example(record, place)
+        example = self._config.maker.example(record, place)
         if self._overrides is not None:
             example = self._overrides.apply(record, example)
         check_example(self._config.filters, example)

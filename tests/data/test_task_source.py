@@ -98,6 +98,32 @@ def test_codes_and_latents_are_attached_by_key(tmp_path):
         decode(TaskSource, config).open({"vae": "g"})
 
 
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("Drawings", "t2i"),
+        ("Edits", "edit"),
+        ("Questions", "it2t"),
+        ("Riddles", "a2a"),
+        ("Documents", "text"),
+    ],
+)
+def test_tasks_of_the_synthetic_world_are_forms_themselves(name, task):
+    data = {"source": {"type": f"Synthetic{name}", "length": 5}}
+    config = decode(TaskSource, data)
+    assert decode(TaskSource, encode(config)) == config
+    source = config.open()
+    assert (source.task, len(source)) == (task, 5)
+    assert source.example(3, PLACE).task == task
+    with pytest.raises(InputError, match="has a form of its own"):
+        decode(TaskSource, {**data, "form": {"type": "PlainText"}})
+
+
+def test_any_other_source_needs_a_form():
+    with pytest.raises(InputError, match="source Folder: form says what its records are"):
+        decode(TaskSource, {"source": {"type": "Folder", "path": "x"}})
+
+
 def test_sources_of_tasks_travel_to_worker_processes_and_back_to_yaml(tmp_path):
     (tmp_path / "new.jsonl").write_text('{"id": "b", "answer": "new"}\n')
     config = decode(
