@@ -43,6 +43,33 @@ _CHIPS = (
 CHIPS = {chip.name: chip for chip in _CHIPS}
 
 
+_DEVICE_KINDS = {  # JAX's names of devices, and how many of them a chip has
+    "TPU v2": ("v2", 2),
+    "TPU v3": ("v3", 2),
+    "TPU v4": ("v4", 1),
+    "TPU v5 lite": ("v5e", 1),
+    "TPU v5e": ("v5e", 1),
+    "TPU v5": ("v5p", 1),
+    "TPU v5p": ("v5p", 1),
+    "TPU v6 lite": ("v6e", 1),
+    "TPU v6e": ("v6e", 1),
+    "TPU7x": ("tpu7x", 2),
+}
+_GPU_FLOPS = {
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+}  # dense bf16 of the SXM modules, NVIDIA's data sheets
+
+
+def device_peak_flops(kind: str) -> float | None:
+    """bf16 operations a second of one device, by JAX's name of it; ``None`` where the name is not known."""
+    if kind in _DEVICE_KINDS:
+        chip, devices = _DEVICE_KINDS[kind]
+        return CHIPS[chip].flops / devices
+    return next((flops for name, flops in _GPU_FLOPS.items() if name in kind), None)
+
+
 def chip_of(topology: str) -> Chip:
     """The chip of a slice such as ``v5p:2x2x1``.
 

@@ -27,27 +27,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", metavar="NAME", help="this architecture in place of the configuration's model"
     )
+    parser.add_argument(
+        "--hosts",
+        metavar="WHO",
+        help="one process of several: auto (Slurm, GKE, TPU pods), or ADDRESS:PORT,COUNT,NUMBER",
+    )
     add_mesh_option(parser)
     parser.set_defaults(overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 at the last step, 1 if the guard or a full disk stopped it, 130 if it was interrupted."""
+    import jax
+
+    from mammoth_jax.benchmarks.chips import device_peak_flops
     from mammoth_jax.core.compilation_cache import enable_compilation_cache
     from mammoth_jax.core.mesh import make_mesh, parse_mesh
+    from mammoth_jax.pipelines.stage_samples import stage_samples
     from mammoth_jax.training.checkpoint import SaveFailed
     from mammoth_jax.training.config_file import load_training
+    from mammoth_jax.training.distributed import join_hosts, leave_lost_run, parse_hosts
+    from mammoth_jax.training.joint_config import JointTraining
     from mammoth_jax.training.loop import Interrupted, TrainingStopped, train
     from mammoth_jax.training.runs import open_run
     from mammoth_jax.training.tasks import build_work
 
+    if args.hosts is not None:
+        join_hosts(parse_hosts(args.hosts))
     enable_compilation_cache()
     config = load_training(args.config, args.preset, args.overrides)
     mesh = make_mesh(parse_mesh(args.mesh) if args.mesh else None)
-    work = build_work(config, mesh, args.init)
+    samples = stage_samples(config, mesh, args.init, args.out) if isinstance(config, JointTraining) else None
+    work = build_work(config, mesh, args.init, args.out, samples)
     open_run(args.out, config)
     try:
-        train(work, config.run, args.out, mesh)
+        peak = device_peak_flops(jax.devices()[0].device_kind)
+        train(work, config.run, args.out, mesh, peak)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() > 1:
+            leave_lost_run(error)
+        raise
     except (TrainingStopped, SaveFailed) as stopped:
         print(f"mammoth-jax train: {stopped}", file=sys.stderr)
         return 1

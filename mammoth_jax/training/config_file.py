@@ -1,5 +1,6 @@
 """Training configurations from YAML: ``extends`` a file beside it, ``model: {extends: PRESET}``, overrides on top."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,18 @@ from typing import Any
 from mammoth_jax.core.config import decode, load_yaml, merge, parse_overrides
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.presets import config_folder, load_preset, resolve_extends
+from mammoth_jax.training.export import with_measured_latents
+from mammoth_jax.training.joint_config import JointTraining
+from mammoth_jax.training.runs import is_run, split_step
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 
-TASKS: Mapping[str, type] = {"mammothtok": TokenizerTraining, "vae": TokenizerTraining}
+TASKS: Mapping[str, type] = {
+    "mammothtok": TokenizerTraining,
+    "vae": TokenizerTraining,
+    "text": JointTraining,
+    "understanding": JointTraining,
+    "joint": JointTraining,
+}
 """The configuration class of each ``task:``."""
 
 
@@ -28,7 +38,8 @@ def load_training(file: Path, preset: str | None = None, overrides: Sequence[str
     task = data.get("task")
     if task not in TASKS:
         raise InputError(f"{file}: task {task!r} is not one of {', '.join(sorted(TASKS))}")
-    return decode(TASKS[task], data)
+    config = decode(TASKS[task], data)
+    return with_measured_vae(config) if isinstance(config, JointTraining) else config
 
 
 def read_training(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -44,6 +55,14 @@ def read_training(file: Path, preset: str | None = None, overrides: Sequence[str
     if isinstance(data.get("model"), Mapping):
         data["model"] = resolve_extends(data["model"])
     return data
+
+
+def with_measured_vae(config: JointTraining) -> JointTraining:
+    """The stage with the shift and scale of latents that the run measured which trained its VAE."""
+    vae = config.frozen.vae
+    if vae is None or not is_run(vae):
+        return config
+    return dataclasses.replace(config, model=with_measured_latents(config.model, split_step(vae)[0]))
 
 
 def _find(file: Path) -> Path:

@@ -16,6 +16,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.files import prepare_output_folder, write_text_whole
 from mammoth_jax.core.parameters import named_parameters, with_parameters
 from mammoth_jax.training.checkpoint import FOLDER, Checkpoints
+from mammoth_jax.training.hosts import gather
 from mammoth_jax.training.state import parameter_shardings
 
 CONFIG, FROZEN = "config.yaml", "frozen"
@@ -39,9 +40,23 @@ def split_step(path: Path | str) -> tuple[Path, int | None]:
 def open_run(run: Path, config: Any) -> None:
     """Makes a run's folder and writes its resolved configuration, or checks that it is the same run.
 
+    Of several hosts the first one does; all learn what it found.
+
     Raises:
       InputError: the folder cannot be written, or holds a run of another configuration.
     """
+    problem = None
+    if jax.process_index() == 0:
+        try:
+            _open_run(run, config)
+        except InputError as error:
+            problem = str(error)
+    problem = gather(problem)[0]
+    if problem is not None:
+        raise InputError(problem)
+
+
+def _open_run(run: Path, config: Any) -> None:
     prepare_output_folder(run)
     file = run / CONFIG
     if not file.exists():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mammoth_jax.benchmarks.chips import CHIPS, chip_of
+from mammoth_jax.benchmarks.chips import CHIPS, chip_of, device_peak_flops
 from mammoth_jax.core.errors import InputError
 
 
@@ -35,3 +35,10 @@ def test_units_are_plausible():
         assert 50 < chip.flops / chip.hbm_bandwidth < 1000
         assert 2 < chip.hbm_bandwidth / chip.ici_bandwidth < 15
         assert 8 * 2**30 < chip.hbm < 200 * 2**30
+
+
+def test_devices_are_known_by_the_names_that_jax_gives_them():
+    assert device_peak_flops("TPU v5 lite") == CHIPS["v5e"].flops
+    assert device_peak_flops("TPU7x") == CHIPS["tpu7x"].flops / 2  # two devices a chip
+    assert device_peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert device_peak_flops("cpu") is None

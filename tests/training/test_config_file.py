@@ -62,7 +62,7 @@ def test_a_preset_takes_the_place_of_the_model_and_overrides_come_last():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("task: paint", "task 'paint' is not one of mammothtok, vae"),
+        ("task: paint", "task 'paint' is not one of joint, mammothtok, text, understanding, vae"),
         ("extends: nothing", "cannot read configuration"),
         ("extends: a", "extends itself"),
         ("{task: vae, model: {extends: nano}, lossses: 1}", "unknown key 'lossses'.*did you mean 'losses'"),

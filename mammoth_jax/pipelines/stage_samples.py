@@ -1,0 +1,80 @@
+"""Pictures that a stage of joint training draws as it goes on, by the very pipeline that draws for users."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from PIL import Image
+
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.files import write_whole
+from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.models.mammothtok.model import MammothTok
+from mammoth_jax.models.vae.model import VAE
+from mammoth_jax.pipelines.loading import LoadedModel
+from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
+from mammoth_jax.processing.generation_config import GenerationSettings
+from mammoth_jax.processing.tokenizer import Tokenizer
+from mammoth_jax.training.joint_config import JointTraining, SampleConfig
+from mammoth_jax.training.joint_files import load_frozen, read_words, words_folder
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StageSamples:
+    """Draws the same prompts with the same seeds every time; see :func:`stage_samples`."""
+
+    config: SampleConfig
+    mesh: Mesh
+    tokenizer: Tokenizer
+    settings: GenerationSettings
+    mammothtok: MammothTok
+    vae: VAE
+
+    def __call__(self, model: Mammoth, step: int, folder: Path) -> None:
+        """Writes ``folder/STEP.png``: a picture a prompt, side by side."""
+        whole = jax.tree.map(lambda x: x, model)
+        whole.mammothtok, whole.vae = self.mammothtok, self.vae
+        pipeline = TextToImagePipeline(LoadedModel(whole, self.mesh, self.tokenizer, self.settings, None))
+        config = self.config
+        drawn = pipeline(
+            list(config.prompts),
+            seed=config.seed,
+            output_type="np",
+            num_inference_steps=config.steps,
+            guidance_scale=config.guidance,
+        )
+        if jax.process_index() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = np.concatenate([np.asarray(picture) for picture in drawn.images], axis=1)
+            picture = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
+            write_whole(folder / f"{step:08d}.png", lambda path: picture.save(path, format="PNG"))
+
+
+def stage_samples(
+    config: JointTraining, mesh: Mesh, init: str | None = None, run: Path | None = None
+) -> StageSamples | None:
+    """What draws for a stage; None where its configuration asks for no pictures.
+
+    Raises:
+      InputError: MammothTok or the VAE is not named.
+    """
+    if config.samples is None:
+        return None
+    mammothtok, vae = load_frozen(config.model, config.frozen, init, mesh)
+    if mammothtok is None or vae is None:
+        raise InputError(
+            "samples: pictures are drawn with MammothTok and the VAE; name frozen.mammothtok and frozen.vae"
+        )
+    words = words_folder(config.frozen, init, run)
+    tokenizer = read_words(config.model, words)
+    start = tokenizer.visual_token_id(0)
+    settings = GenerationSettings(
+        end_of_line=tokenizer.id_of("<|endofline|>"),
+        visual_start=start,
+        visual_end=start + config.model.mammothtok.codebook_size,
+        top_k=None,
+        do_sample=True,
+    )
+    return StageSamples(config.samples, mesh, tokenizer, settings, mammothtok, vae)

@@ -1,0 +1,99 @@
+"""How well the model does on data that it is not trained on: the objective's own terms, and pictures to look at."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mammoth_jax.core.precision import parse_dtype
+from mammoth_jax.core.rng import named_key
+from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.types import Array, PRNGKeyArray
+from mammoth_jax.data.packing.loader import JointDataConfig
+from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.objectives.losses import LossSum
+from mammoth_jax.training.joint_config import JointTraining
+from mammoth_jax.training.joint_objective import DrawByName, JointObjective
+from mammoth_jax.training.metrics import Numbers
+from mammoth_jax.training.player import Batch, Named, Player
+from mammoth_jax.training.state import TrainState
+from mammoth_jax.training.step import Frozen
+from mammoth_jax.training.work import Batches
+
+
+class SamplePictures(Protocol):
+    """Draws pictures with the weights of a step; packages above training know how."""
+
+    def __call__(self, model: Mammoth, step: int, folder: Path) -> None:
+        """Writes into ``folder``; ``model`` has the stage's parts, on the mesh."""
+        ...
+
+
+class JointEvaluation:
+    """The mean of every term over the first batches of the held-out data, the same batches and draws every time.
+
+    Tokens are read without noise; with the moving average of the weights if one is kept.
+
+    Args:
+      config: of the stage.
+      player: the model.
+      frozen: the step's.
+      mesh: devices.
+      batches: opens data in batches of so many rows.
+      samples: draws pictures afterwards.
+    """
+
+    def __init__(
+        self,
+        config: JointTraining,
+        player: Player,
+        frozen: Frozen,
+        mesh: Mesh,
+        batches: Callable[[JointDataConfig, int], Batches],
+        samples: SamplePictures | None = None,
+    ):
+        self._config, self._player, self._frozen, self._mesh = config, player, frozen, mesh
+        self._batches, self._samples = batches, samples
+        clean = dataclasses.replace(config.objective, noise=None)
+        self._objective = JointObjective(config=clean, drawing=DrawByName(config=clean))
+        self._terms = jax.jit(self._compute)
+
+    def __call__(self, state: TrainState, step: int, pictures: Path) -> Numbers:
+        """``ntp``, its parts by kind of token, and ``flow``; those that the data has targets of."""
+        own = state.ema.get("model", state.params["model"])
+        if self._samples is not None:
+            self._samples(self._assemble(own, self._frozen.rest["model"]), step, pictures)
+        return {} if self._config.evaluation is None else self._measure(own, self._config.evaluation)
+
+    def _measure(self, own: Named, data: JointDataConfig) -> dict[str, float]:
+        run = self._config.run
+        rows = run.batch_size // run.accumulation
+        batches = self._batches(data, rows)
+        place = NamedSharding(self._mesh, PartitionSpec(DEFAULT_RULES.batch))
+        sums: list[dict[str, LossSum]] = []
+        try:
+            for number in range(self._config.evaluation_batches):
+                batch = {
+                    name: jax.make_array_from_process_local_data(place, x)
+                    for name, x in next(batches).items()
+                }
+                key = named_key(jax.random.key(run.seed), "evaluation", number)
+                terms = self._terms(own, self._frozen.rest["model"], batch, key)
+                sums.append(jax.device_get(terms))
+        finally:
+            batches.close()
+        total = jax.tree.map(lambda *x: float(np.sum(x)), *sums)
+        return {name: term.total / term.weight for name, term in total.items() if term.weight}
+
+    def _compute(self, own: Named, rest: Named, batch: Batch, key: PRNGKeyArray) -> dict[str, LossSum]:
+        models = {"model": self._assemble(own, rest)}
+        step = jnp.int32(0)
+        return self._objective(models, batch, None, None, key, step, {}).terms
+
+    def _assemble(self, own: dict[str, Array], rest: dict[str, Array]) -> Any:
+        return self._player.assemble(own, rest, parse_dtype(self._config.dtype))

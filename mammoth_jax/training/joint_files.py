@@ -1,0 +1,104 @@
+"""What joint training reads beside its weights: the tokenizer of words, MammothTok and the VAE."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from checkpoint_convert.to_jax import side_files
+from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.parameters import named_parameters
+from mammoth_jax.data.shard_writer import fingerprint
+from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.models.mammothtok.model import MammothTok
+from mammoth_jax.models.vae.model import VAE
+from mammoth_jax.processing.special_tokens import byte_ranks, vision_token_lines
+from mammoth_jax.processing.tokenizer import Tokenizer
+from mammoth_jax.training.joint_config import FrozenFiles
+from mammoth_jax.training.runs import is_run
+from mammoth_jax.training.start_weights import parts_of
+from mammoth_jax.training.tokenizer_kinds import KINDS
+from mammoth_jax.training.tokenizer_weights import load_tokenizer
+
+WORDS = "words"
+"""The folder of a run with a copy of its tokenizer's files."""
+
+
+def words_folder(files: FrozenFiles, init: str | None, run: Path | None) -> Path | None:
+    """Where the tokenizer's files are: in the run that goes on, as configured, or in what the weights come from."""
+    places = [None if run is None else run / WORDS, files.words and Path(files.words)]
+    if init is not None:
+        places.append(Path(init.partition("@")[0]) / WORDS if is_run(init) else Path(init))
+    return next((place for place in places if place and place.is_dir()), None)
+
+
+def keep_words(folder: Path | None, run: Path) -> None:
+    """Copies the tokenizer's files into the run, once."""
+    if folder is None or (run / WORDS).exists():
+        return
+    partial = run / f"{WORDS}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for file in side_files(folder):
+        shutil.copy(file, partial / Path(file).name)
+    partial.rename(run / WORDS)
+
+
+def read_words(config: MammothConfig, folder: Path | None) -> Tokenizer:
+    """The tokenizer; without a folder one of bytes.
+
+    Raises:
+      InputError: the folder holds none.
+    """
+    family = config.backbone.tokenizer_family
+    start = config.backbone.decoder.gen_vocab_start_index
+    if folder is not None:
+        return Tokenizer.from_folder(folder, family=family, gen_vocab_start=start)
+    lines = vision_token_lines(config.mammothtok.codebook_size)
+    return Tokenizer.from_ranks(byte_ranks(), lines, family=family, gen_vocab_start=start)
+
+
+def load_frozen(
+    config: MammothConfig, files: FrozenFiles, init: str | None, mesh: Mesh
+) -> tuple[MammothTok | None, VAE | None]:
+    """MammothTok and the VAE, each ``None`` where nobody says where it is.
+
+    Raises:
+      InputError: a named folder does not hold it, or it is of other sizes.
+    """
+    held = frozenset() if init is None or is_run(init) else parts_of(init)
+    paths = {
+        "mammothtok": files.mammothtok or (init if "mammothtok_encoder" in held else None),
+        "vae": files.vae or (init if "vae" in held else None),
+    }
+    found = {
+        part: None if path is None else load_tokenizer(path, KINDS[part](config), mesh)
+        for part, path in paths.items()
+    }
+    return found["mammothtok"], found["vae"]  # type: ignore[return-value]
+
+
+def fingerprints(models: Mapping[str, nnx.Module | None]) -> dict[str, str]:
+    """By role, what precomputed codes and latents remember of the models that made them."""
+    return {
+        role: fingerprint({name: np.asarray(p[...]) for name, p in named_parameters(model).items()})
+        for role, model in models.items()
+        if model is not None
+    }
+
+
+def need_codebook(mammothtok: MammothTok | None) -> MammothTok:
+    """MammothTok, which similarity noise needs.
+
+    Raises:
+      InputError: nobody says where it is.
+    """
+    if mammothtok is None:
+        raise InputError(
+            "objective.noise: similar codes come from MammothTok's codebook; name it as frozen.mammothtok, or leave "
+            "the noise out"
+        )
+    return mammothtok
