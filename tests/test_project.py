@@ -17,6 +17,7 @@ from mammoth_jax.core.compat import ReleaseFaults
 from mammoth_jax.data.loader import DataConfig
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.pipelines.precompute import Precompute
+from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,7 +133,7 @@ def test_every_configuration_field_is_read_by_some_code():
     for _, tree in sources():
         reads.visit(tree)
     seen: set = set()
-    for config in (MammothConfig, DataConfig, TokenizerTraining, Precompute):
+    for config in (MammothConfig, DataConfig, TokenizerTraining, JointTraining, Precompute):
         config_classes(config, seen)
     classes = seen | {ReleaseFaults}
     fields = {f"{c.__name__}.{f.name}" for c in classes for f in dataclasses.fields(c)}
