@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from checkpoint_convert.rules import Rule, linear, norm
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.dit.config import DiTConfig
+from mammoth_jax.models.dit.positions import SequenceAxis
 
 DIT = "dit"
 IMAGE_EMBEDDER = "time_caption_embed.image_embedder."
@@ -90,7 +92,16 @@ def config_from_released(released: Mapping[str, Any], condition_width: int) -> D
 
 
 def config_to_released(config: DiTConfig) -> dict[str, Any]:
-    """``gen_dit_config`` as the released loader reads it."""
+    """``gen_dit_config`` as the released loader reads it.
+
+    Raises:
+      InputError: the first rope axis holds something that the released code does not put there.
+    """
+    if not isinstance(config.first_axis, SequenceAxis):
+        raise InputError(
+            f"dit.first_axis {type(config.first_axis).__name__}: the released code knows SequenceAxis alone; a model "
+            "trained with another cannot be written for it"
+        )
     return {
         "patch_size": config.patch_size,
         "in_channels": config.in_channels,

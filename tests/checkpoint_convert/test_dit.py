@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from checkpoint_convert.rules import expand
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract, named_parameters
 from mammoth_jax.models.align.qformer import QFormer
+from mammoth_jax.models.dit.positions import TimeAxis
 from mammoth_jax.models.dit.transformer import DiT
 from tests.tiny_dit import CONFIG, REFINER
 
@@ -60,3 +63,8 @@ def test_keys_that_a_released_configuration_leaves_out_have_the_releases_values(
     config = dit.config_from_released({"out_channels": None, "in_channels": 4}, condition_width=32)
     assert (config.hidden_size, config.num_layers, config.num_heads, config.out_channels) == (2304, 26, 24, 4)
     assert align.config_from_released(None, 32, 2520, "dit").heads == 20
+
+
+def test_a_rope_that_the_release_does_not_know_is_not_written():
+    with pytest.raises(InputError, match="TimeAxis"):
+        dit.config_to_released(dataclasses.replace(CONFIG, first_axis=TimeAxis()))
