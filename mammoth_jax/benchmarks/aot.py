@@ -20,6 +20,8 @@ from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.hlo_flops import product_flops
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.training.state import TrainState
+from mammoth_jax.training.step import Frozen
 
 LIBTPU = {"0.10.2": "0.0.42", "0.11.2": "0.0.48"}
 """The libtpu that each jax was built against; others compile, too, but fail on some programs."""
@@ -246,10 +248,13 @@ def device_bytes(x: Any) -> int:
 
 
 def _leaves(call: Call) -> list[tuple[Any, bool]]:
-    """The arrays that a call is given (and ``None`` for what is left out), and whether each is a weight."""
+    """The arrays that a call is given (and ``None`` for what is left out), and whether each is a weight.
+
+    Moments of a training state count as weights: they stay in memory as long.
+    """
     values = [*call.args, *(call.arrays[name] for name in sorted(call.arrays))]
     return [
-        (leaf, isinstance(value, nnx.Module))
+        (leaf, isinstance(value, (nnx.Module, TrainState, Frozen)))
         for value in values
         for leaf in jax.tree.leaves(value, is_leaf=lambda x: x is None)
     ]

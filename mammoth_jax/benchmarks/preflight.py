@@ -4,14 +4,17 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mammoth_jax.benchmarks.aot import Compiled, compile_task, slice_devices
 from mammoth_jax.benchmarks.calls import Workload
 from mammoth_jax.benchmarks.chips import Chip, chip_of
 from mammoth_jax.benchmarks.tasks import TASKS, abstract_model, resident_weights
+from mammoth_jax.benchmarks.training_step import training_step
+from mammoth_jax.core.config import encode
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.training.joint_config import JointTraining
 
 GIB = 2**30
 
@@ -53,46 +56,69 @@ def times(program: Compiled, chip: Chip, chips: int) -> Times:
     )
 
 
+class Preflight(Protocol):
+    """What to compile on a slice."""
+
+    @property
+    def topology(self) -> str:
+        """The slice."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What is compiled, as plain data; equal for equal programs."""
+        ...
+
+    def compiled(self, mesh: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+        """Compiles the programs one after the other; a record of plain data for each.
+
+        Raises:
+          InputError: no such slice, or a mesh that does not fit it.
+        """
+        ...
+
+    def meshes(self) -> list[dict[str, int]]:
+        """All ways to lay the devices out that waste none."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Preflight:
-    """What to compile: a task of an architecture on a slice."""
+class TaskPreflight:
+    """A pipeline's task of an architecture."""
 
     preset: str
     task: str
     topology: str
     workload: Workload
 
-    @property
-    def chip(self) -> Chip:
-        """The slice's chip."""
-        return chip_of(self.topology)
+    def describe(self) -> dict[str, Any]:
+        """See :class:`Preflight`."""
+        return {
+            "preset": self.preset,
+            "task": self.task,
+            "topology": self.topology,
+            "workload": dataclasses.asdict(self.workload),
+        }
 
-    def compiled(self, mesh: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
-        """Compiles the programs one after the other; a record of plain data for each.
-
-        Raises:
-          InputError: no such preset or slice, or a mesh that does not fit it.
-        """
+    def compiled(self, mesh: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+        """See :class:`Preflight`."""
         config = MammothConfig.from_preset(self.preset)
         devices = slice_devices(self.topology)
-        made = make_mesh(None if mesh is None else dict(mesh), devices)
-        chips = len({tuple(device.coords) for device in devices})
+        made = make_mesh(dict(mesh), devices)
         loaded = abstract_model(config, self.task, made, self.workload.dtype)
         weights = resident_weights(loaded, self.task, self.workload)
         for program in compile_task(TASKS[self.task](loaded, self.workload), weights, made):
-            yield record(program, self.chip, chips)
-
-    def num_devices(self) -> int:
-        """Devices of the slice."""
-        return len(slice_devices(self.topology))
+            yield record(program, chip_of(self.topology), count_chips(devices))
 
     def meshes(self) -> list[dict[str, int]]:
-        """All ways to lay the devices out as data, fsdp and tensor.
+        """See :class:`Preflight`.
 
         Left out are those whose data axis does not divide the batch or whose tensor axis does not divide the
         decoder's key/value heads: there devices would repeat each other's work.
         """
-        count, decoder = self.num_devices(), MammothConfig.from_preset(self.preset).backbone.decoder
+        count, decoder = (
+            len(slice_devices(self.topology)),
+            MammothConfig.from_preset(self.preset).backbone.decoder,
+        )
         divisors = [n for n in range(1, count + 1) if count % n == 0]
         return [
             {"data": data, "fsdp": count // data // tensor, "tensor": tensor}
@@ -101,6 +127,47 @@ class Preflight:
             for tensor in divisors
             if count // data % tensor == 0 and decoder.num_kv_heads % tensor == 0
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPreflight:
+    """The step of a training configuration, which ``name`` calls by its file."""
+
+    name: str
+    config: JointTraining
+    topology: str
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`Preflight`."""
+        return {"config": self.name, "topology": self.topology, "settings": encode(self.config)}
+
+    def compiled(self, mesh: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+        """See :class:`Preflight`.  Weights run in bfloat16 unless the configuration says otherwise."""
+        devices = slice_devices(self.topology)
+        made = make_mesh(dict(mesh), devices)
+        config = dataclasses.replace(self.config, dtype=self.config.dtype or "bfloat16")
+        task, kept = training_step(config, made)
+        for program in compile_task(task, kept, made):
+            yield record(program, chip_of(self.topology), count_chips(devices))
+
+    def meshes(self) -> list[dict[str, int]]:
+        """See :class:`Preflight`.  Left out are those whose rows do not divide, and more tensor parts than heads."""
+        count, decoder = len(slice_devices(self.topology)), self.config.model.backbone.decoder
+        rows = self.config.run.batch_size // self.config.run.accumulation
+        return [
+            {"data": data, "fsdp": count // data // tensor, "tensor": tensor}
+            for data in range(1, count + 1)
+            if count % data == 0
+            for tensor in range(1, count // data + 1)
+            if count // data % tensor == 0
+            and decoder.num_kv_heads % tensor == 0
+            and rows % (count // tensor) == 0
+        ]
+
+
+def count_chips(devices: Sequence[Any]) -> int:
+    """Chips of a slice; some are two devices."""
+    return len({tuple(device.coords) for device in devices})
 
 
 def record(program: Compiled, chip: Chip, chips: int) -> dict[str, Any]:
@@ -128,14 +195,11 @@ def summary(
 ) -> dict[str, Any]:
     """A mesh's programs together: the largest need, the whole time."""
     return {
-        "preset": preflight.preset,
-        "task": preflight.task,
-        "topology": preflight.topology,
+        **preflight.describe(),
         "mesh": dict(mesh),
-        "workload": dataclasses.asdict(preflight.workload),
         "fits": all(program["fits"] for program in programs),
         "hbm": max(program["hbm"]["total"] for program in programs),
-        "hbm_of_chip": preflight.chip.hbm,
+        "hbm_of_chip": chip_of(preflight.topology).hbm,
         "flops": sum(program["flops"] for program in programs),
         "bytes": sum(program["bytes"] for program in programs),
         "roofline_seconds": sum(program["seconds"]["roofline"] for program in programs),

@@ -1,7 +1,9 @@
-"""Compile a task's programs for a TPU slice, on any machine: do they fit, and how fast can they be?
+"""Compile programs for a TPU slice, on any machine: do they fit, and how fast can they be?
 
-All weights of the task count as resident while each program runs.  Times are the least that the chip's peak figures
-allow.  The last line is "fits: X of Y GiB per chip" or "does not fit: ...".  Needs the extra 'tpu', but no TPU.
+Those of a task, or the step of a training configuration, whose --preset replaces its model and whose settings can be
+overridden (--run.batch_size 64).  All weights and moments count as resident while each program runs.  Times are the
+least that the chip's peak figures allow.  The last line is "fits: X of Y GiB per chip" or "does not fit: ...".  Needs
+the extra 'tpu', but no TPU.
 """
 
 import argparse
@@ -27,8 +29,9 @@ KINDS = ("weights", "cache", "inputs", "outputs", "temporaries")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("--task", choices=TASK_NAMES, required=True, help="whose programs")
-    parser.add_argument("--preset", default="nano", metavar="NAME", help="architecture (default: nano)")
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a stage's training step")
+    parser.add_argument("--task", choices=TASK_NAMES, help="or a task's programs")
+    parser.add_argument("--preset", metavar="NAME", help="architecture (of a task: nano)")
     parser.add_argument(
         "--topology", required=True, metavar="CHIP:AxB[xC]", help="slice, e.g. v5p:2x2x1 or v5e:2x4"
     )
@@ -57,15 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep a sweep's results there; the next one goes on from them",
     )
     parser.add_argument("--json", action="store_true", help="one JSON line before the last line")
+    parser.set_defaults(overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
     """Compiles, and prints what each program needs."""
     without_tpu()
-    from mammoth_jax.benchmarks.aot import require_libtpu
-    from mammoth_jax.benchmarks.calls import Workload
+    from mammoth_jax.benchmarks.aot import require_libtpu, slice_devices
     from mammoth_jax.benchmarks.chips import chip_of
-    from mammoth_jax.benchmarks.preflight import Preflight
     from mammoth_jax.core.mesh import parse_mesh
 
     chip_of(args.topology)
@@ -78,14 +80,40 @@ def run(args: argparse.Namespace) -> int:
     listed = [parse_mesh(text) for text in (args.sweep_meshes or "").split(";") if text.strip()]
     if args.sweep_meshes is not None and not listed:
         raise InputError("--sweep-meshes: no mesh; write e.g. 'fsdp=4;fsdp=2,tensor=2'")
+    preflight = _preflight(args)
     libtpu = require_libtpu()
-    given = {name: value for name, value in vars(args).items() if value is not None}
-    names = {field.name for field in dataclasses.fields(Workload)}
-    workload = Workload(**{name: value for name, value in given.items() if name in names})
-    preflight = Preflight(args.preset, args.task, args.topology, workload)
     if sweeps:
         return _sweep(preflight, listed or preflight.meshes(), args, libtpu)
-    return _one(preflight, named or {"data": 1, "fsdp": preflight.num_devices(), "tensor": 1}, args)
+    return _one(preflight, named or {"data": 1, "fsdp": len(slice_devices(args.topology)), "tensor": 1}, args)
+
+
+def _preflight(args: argparse.Namespace) -> "Preflight":
+    """What the arguments name.
+
+    Raises:
+      InputError: both a configuration and a task, or neither; options of the other; a configuration that is not of a
+        stage.
+    """
+    from mammoth_jax.benchmarks.calls import Workload
+    from mammoth_jax.benchmarks.preflight import TaskPreflight, TrainingPreflight
+    from mammoth_jax.training.config_file import load_training
+    from mammoth_jax.training.joint_config import JointTraining
+
+    if (args.config is None) == (args.task is None):
+        raise InputError("give a training configuration, or --task with one of " + ", ".join(TASK_NAMES))
+    if args.config is None:
+        if args.overrides:
+            raise InputError(f"{args.overrides[0]}: no such option; settings are overridden beside a CONFIG")
+        given = {name: value for name, value in vars(args).items() if value is not None}
+        names = {field.name for field in dataclasses.fields(Workload)}
+        workload = Workload(**{name: value for name, value in given.items() if name in names})
+        return TaskPreflight(args.preset or "nano", args.task, args.topology, workload)
+    config = load_training(args.config, args.preset, args.overrides)
+    if not isinstance(config, JointTraining):
+        raise InputError(
+            f"{args.config}: task {config.task} is not compiled ahead of time; only stages of the model are"
+        )
+    return TrainingPreflight(str(args.config), config, args.topology)
 
 
 def without_tpu() -> None:
@@ -99,12 +127,15 @@ def without_tpu() -> None:
 
 
 def _one(preflight: "Preflight", mesh: Mapping[str, int], args: argparse.Namespace) -> int:
+    from mammoth_jax.benchmarks.chips import chip_of
     from mammoth_jax.benchmarks.preflight import summary, verdict
 
-    print(f"{preflight.preset} {preflight.task} on {preflight.topology}, mesh {_name(mesh)}")
+    described = preflight.describe()
+    named = [described[name] for name in ("preset", "task", "config") if name in described]
+    print(f"{' '.join(named)} on {preflight.topology}, mesh {_name(mesh)}")
     programs = []
     for program in preflight.compiled(mesh):
-        print("\n".join(program_lines(program, preflight.chip.hbm)), flush=True)
+        print("\n".join(program_lines(program, chip_of(preflight.topology).hbm)), flush=True)
         programs.append(program)
     result = summary(preflight, mesh, programs)
     print(
@@ -171,10 +202,7 @@ def _sweep(
 
     results: list[dict[str, Any]] = []
     key = {
-        "preset": preflight.preset,
-        "task": preflight.task,
-        "topology": preflight.topology,
-        "workload": json.loads(json.dumps(dataclasses.asdict(preflight.workload))),
+        **json.loads(json.dumps(preflight.describe())),
         "versions": {"jax": jax.__version__, "libtpu": libtpu},
     }
 

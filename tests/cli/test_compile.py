@@ -46,10 +46,11 @@ def programs(monkeypatch):
         if isinstance(made, BaseException):
             raise made
         for program in made:
-            yield preflight.record(program, self.chip, 4)
+            yield preflight.record(program, preflight.chip_of(self.topology), 4)
 
-    monkeypatch.setattr(preflight.Preflight, "compiled", fake)
-    monkeypatch.setattr(preflight.Preflight, "num_devices", lambda self: 4)
+    monkeypatch.setattr(preflight.TaskPreflight, "compiled", fake)
+    monkeypatch.setattr(preflight, "slice_devices", lambda topology: [None] * 4)
+    monkeypatch.setattr(aot, "slice_devices", lambda topology: [None] * 4)
     monkeypatch.setattr(aot, "require_libtpu", lambda: "0.0.42")
     return found
 
