@@ -94,6 +94,8 @@ def test_changed_area_compares_reference_and_target_at_one_size():
     assert reason(ChangedArea(most=0.24), edit) == "changed area above 0.24"
     assert reason(ChangedArea(most=0.9, threshold=5), edit) == "changed area above 0.9"
     assert reason(ChangedArea(least=0.01), drawing(picture(4, 4))) is None
+    two = drawing(picture(0, 0, after), picture(0, 0, after), picture(0, 0, before))
+    assert reason(ChangedArea(least=0.24), two) is None
 
 
 def test_the_first_filter_that_leaves_out_gives_the_reason():

@@ -129,6 +129,13 @@ def test_rows_are_found_by_key_and_the_last_of_a_key_counts(tmp_path, form, piec
     assert found.get("k50") is None
 
 
+def test_values_of_an_object_may_be_numbers(tmp_path, pieces):
+    numbers = {f"k{i}": 10**i for i in range(30)}
+    (tmp_path / "a.json").write_text(json.dumps(numbers))
+    found = KeyedRows((f"{tmp_path}/a.json",), "key")
+    assert {key: found.get(key)["value"] for key in numbers} == numbers
+
+
 def test_a_table_without_its_key_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("id,value\n1,2\n")
     with pytest.raises(InputError, match=r"a\.csv: no column 'key'; it has \['id', 'value'\]"):

@@ -481,7 +481,7 @@ def test_chains_of_embedded_pictures_with_variants_of_instructions(tmp_path):
     drawn = [seen(single.example(0, Place(str(n)))) for n in range(60)]
     assert all(step in drawn for step in steps)
     assert all(found in steps for found in drawn)
-    config["form"] = {"type": "EditingChain", "longest": 2}
+    config["form"] = {"type": "EditingChain", "longest": 5}
     merged = [seen(open_source(config).example(0, Place(str(n)))) for n in range(60)]
     both = [([0, "a b"], 2), ([0, "A b"], 2)]
     assert all(step in merged for step in [*steps, *both])
@@ -579,19 +579,23 @@ def test_documents_and_text_conversations(tmp_path):
     plain["source"]["separator"] = "\n\n"
     cut = open_source(plain)
     assert [cut.example(i, PLACE).document for i in range(len(cut))] == ["eins", "zwei", "drei", "  vier\n"]
-    rows = [{"body": "ein Text"}, {"body": " "}, {"conversations": [{"from": "human", "value": "?"}, ASK[1]]}]
+    rows = [
+        {"body": "ein Text", "more": "no"},
+        {"more": " "},
+        {"conversations": [{"from": "human", "value": "?"}, ASK[1]]},
+    ]
     records = {
         "type": "JsonRecords",
         "files": [write_lines(tmp_path / "t.jsonl", rows)],
-        "fields": [{"name": "text", "column": "body"}, TURNS],
+        "fields": [{"name": "text", "column": "body"}, {"name": "text", "column": "more"}, TURNS],
     }
     lines = open_source({"form": {"type": "PlainText"}, "source": records})
     assert lines.example(0, PLACE).document == "ein Text"
     with pytest.raises(UnreadableRecord, match=r"t\.jsonl:1: no text"):
         lines.example(1, PLACE)
-    talk = open_source({"form": {"type": "TextConversation"}, "source": records})
-    assert seen(talk.example(2, PLACE)) == ([["?"], ["Grey."]], None)
-    assert (lines.task, talk.task) == ("text", "text")
+    said = open_source({"form": {"type": "TextConversation"}, "source": records})
+    assert seen(said.example(2, PLACE)) == ([["?"], ["Grey."]], None)
+    assert (lines.task, said.task) == ("text", "text")
 
 
 def test_reasoning_before_a_picture_with_and_without_references(tmp_path):

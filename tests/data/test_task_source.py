@@ -66,19 +66,28 @@ def test_answers_may_be_named_otherwise_and_looked_up_by_the_records_key(tmp_pat
     assert [answers(source, i) for i in range(2)] == [["1"], ["new"]]
 
 
+def write_codes(folder, keys, rows):
+    """Finished shards of a model with the fingerprint f, in which one record is left out."""
+    plan = Description(
+        source="x",
+        length=len(keys) + 1,
+        shard_size=8,
+        models=(Model(role="vae", fingerprint="f"),),
+        contents="",
+    )
+    start_shards(folder, plan)
+    write_shard(folder, 0, keys, rows, left_out=1)
+    finish_shards(folder)
+
+
 def test_codes_and_latents_are_attached_by_key(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(picture_bytes(i))
         (tmp_path / f"{i}.txt").write_text(f"caption {i}")
-    plan = Description(
-        source="x", length=3, shard_size=8, models=(Model(role="vae", fingerprint="f"),), contents="16x16"
-    )
-    start_shards(tmp_path / "codes", plan)
     rows = [
         {"codes": np.full((2, 3), i, np.uint16), "mean": np.full((2, 2, 1), i, np.float32)} for i in (2, 0)
     ]
-    write_shard(tmp_path / "codes", 0, ["2.png", "0.png"], rows, left_out=1)
-    finish_shards(tmp_path / "codes")
+    write_codes(tmp_path / "codes", ["2.png", "0.png"], rows)
     config = {
         "form": {"type": "TextToImage"},
         "source": {
@@ -94,6 +103,22 @@ def test_codes_and_latents_are_attached_by_key(tmp_path):
     assert [int(e.codes[1, 2]) for e in (found[0], found[2])] == [0, 2]
     assert [float(e.mean[0, 0, 0]) for e in (found[0], found[2])] == [0, 2]
     assert found[0].logvar is None
+    (tmp_path / "x.jsonl").write_text(json.dumps({"id": "0.png", "a": "0.png", "b": "1.png", "text": "!"}))
+    shown = [{"name": "target", "column": "a"}, {"name": "inputs", "column": "b"}]
+    config["form"] = {"type": "Editing", "instruction": "text"}
+    config["source"] = {
+        "type": "JsonRecords",
+        "files": [f"{tmp_path}/x.jsonl"],
+        "fields": [{"name": "text", "column": "text"}],
+        "picture_fields": shown,
+    }
+    plain = decode(TaskSource, config).open({"vae": "f"}).example(0, PLACE)
+    assert plain.target.encoded is None  # its key is x.jsonl:0, which was not encoded
+    write_codes(tmp_path / "edits", ["x.jsonl:0"], rows[1:])
+    config["encoded"] = {"path": f"{tmp_path}/edits"}
+    edit = decode(TaskSource, config).open({"vae": "f"}).example(0, PLACE)
+    assert int(edit.target.encoded.codes[0, 0]) == 0
+    assert edit.pictures[0].encoded is None
     with pytest.raises(InputError, match="shards were made by vae f, this run has g"):
         decode(TaskSource, config).open({"vae": "g"})
 
