@@ -290,14 +290,29 @@ def for_tower(picture: Image.Image, config: VisionProcessorConfig) -> UInt8[np.n
 
 
 def patches_of(picture: UInt8[np.ndarray, "rows cols 3"], config: VisionProcessorConfig) -> Patches:
-    """The patches of a picture that has the tower's size: normalised, then cut."""
-    pixels = picture.astype(np.float64) * config.rescale_factor
+    """The patches of a picture that has the tower's size, normalised.
+
+    Bytes have 256 values, so these are normalised, and looked up once the bytes are cut.
+    """
+    scaled = (np.arange(256) * np.float64(config.rescale_factor)).astype(np.float32)
     mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
-    return cut_patches(((pixels.astype(np.float32) - mean) / std)[None], config)
+    normalised = (scaled[:, None] - mean) / std
+    cells, grid = _cut(picture[None], config)
+    values = np.empty(cells.shape, np.float32)
+    for channel, one in enumerate(np.split(cells, len(config.mean), axis=1)):
+        part = slice(channel * one.shape[1], (channel + 1) * one.shape[1])
+        values[:, part] = normalised[:, channel][one]
+    return Patches(values=values, grid=grid)
 
 
 def cut_patches(pixels: Float[np.ndarray, "t rows cols 3"], config: VisionProcessorConfig) -> Patches:
     """Cuts normalised frames into patches; the last frame is repeated to fill the last patch's time."""
+    values, grid = _cut(pixels, config)
+    return Patches(values=values, grid=grid)
+
+
+def _cut(pixels: np.ndarray, config: VisionProcessorConfig) -> tuple[np.ndarray, Grid]:
+    """Frames, ``[t, rows, cols, 3]``, as the values of patches, ``[n, p]``."""
     time, patch, merge = config.temporal_patch_size, config.patch_size, config.merge_size
     missing = -len(pixels) % time
     if missing:
@@ -307,8 +322,7 @@ def cut_patches(pixels: Float[np.ndarray, "t rows cols 3"], config: VisionProces
     cells = pixels.reshape(
         grid.frames, time, grid.rows // merge, merge, patch, grid.cols // merge, merge, patch, channels
     )
-    values = cells.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(-1, channels * time * patch * patch)
-    return Patches(values=values, grid=grid)
+    return cells.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(-1, channels * time * patch * patch), grid
 
 
 def read_config(

@@ -10,6 +10,7 @@ from mammoth_jax.processing.condition_tokens import ConditionMode
 from mammoth_jax.processing.mrope import PictureBlocks
 from mammoth_jax.processing.picture_rules import PictureRules
 from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
+from mammoth_jax.processing.special_tokens import IMAGE_PAD
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.processing.vision import VisionProcessorConfig
 
@@ -111,6 +112,12 @@ class Geometry:
             raise InputError(
                 f"geometry: visual tokens start at {self.vocabulary.visual_start}, in the tokenizer at {first}; use "
                 "the tokenizer files of this model"
+            )
+        shown = self.tokenizer.id_of(IMAGE_PAD)
+        if shown != self.vocabulary.image_pad:
+            raise InputError(
+                f"geometry: the model reads pictures at id {self.vocabulary.image_pad}, the tokenizer writes {shown}; "
+                "use the tokenizer files of this model"
             )
         if self.tower is not None and self.tower.images.merge_size != self.template.merge_size:
             raise InputError(

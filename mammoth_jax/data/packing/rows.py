@@ -55,7 +55,7 @@ def pack_rows(rows: Sequence[Sequence[Placed]], geometry: Geometry, packing: Pac
 
 def _empty(rows: int, geometry: Geometry, packing: PackingConfig) -> Batch:
     def full(value: float, dtype: type, *shape: int) -> np.ndarray:
-        return np.full((rows, *shape), value, dtype)
+        return np.full((rows, *shape), value, dtype) if value else np.zeros((rows, *shape), dtype)
 
     tokens = packing.tokens
     batch = {
