@@ -126,10 +126,11 @@ def survey(batch: Batch) -> dict[str, Array]:
 
 def weighted_loss(terms: Terms, whole: Mapping[str, Array], config: JointObjectiveConfig) -> Float[Array, ""]:
     """The scalar to differentiate for a part of a batch; a term that the whole batch lacks is 0."""
+    factors = {"ntp": config.ntp, "flow": config.flow}
     loss = jnp.float32(0)
     for name, weight in whole.items():
         # no weight is smaller than one token in as many parts as a step can have
-        loss = loss + getattr(config, name) * terms[name].total / jnp.maximum(weight, 1e-6)
+        loss = loss + factors[name] * terms[name].total / jnp.maximum(weight, 1e-6)
     return loss
 
 

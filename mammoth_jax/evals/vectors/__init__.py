@@ -6,4 +6,4 @@ offers ``COMPARED``: case name to a function of that configuration that returns 
 runner must return as ``@a.b.0.c``.
 """
 
-TOPICS = ("mammothtok", "vae", "dit", "flow", "prompts", "backbone", "vision", "end_to_end", "edit")
+TOPICS = ("mammothtok", "vae", "dit", "flow", "prompts", "backbone", "vision", "end_to_end", "edit", "joint")
