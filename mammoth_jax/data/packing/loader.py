@@ -25,6 +25,7 @@ from mammoth_jax.data.packing.shares import Balanced, BatchLevel, check_weights
 from mammoth_jax.data.packing.tally import PackingTally
 from mammoth_jax.data.packing.workers import OpenPool, Reader, start_workers
 from mammoth_jax.data.position import HostShare
+from mammoth_jax.data.record import OfFiles
 from mammoth_jax.data.sources import unique_names
 from mammoth_jax.data.tally import BadInput, check_files
 from mammoth_jax.data.task_source import ExampleSourceConfig, TaskSource
@@ -201,7 +202,12 @@ class JointLoader:
 
     def report(self) -> dict[str, float]:
         """Numbers of this host: shares of pools and sources, what was left out and why, how full rows are."""
-        return self._tally.report()
+        out = self._tally.report()
+        for pool in self._reader.pools:
+            for name, source in zip(pool.names, pool.sources, strict=True):
+                if isinstance(source, OfFiles) and source.problems:
+                    out[f"data/{pool.name}/{name}/bad_files"] = len(source.problems)
+        return out
 
 
 def _fingerprint(pools: Sequence[OpenPool], config: JointDataConfig, seed: int) -> str:

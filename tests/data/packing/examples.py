@@ -108,6 +108,8 @@ class Made:
     filtered: tuple[int, ...] = ()
     weight: float = 1.0
     blocks: None = None
+    files: int = 10
+    problems: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.length

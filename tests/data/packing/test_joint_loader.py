@@ -199,6 +199,11 @@ def test_too_many_bad_records_stop_the_run():
             next(each)
 
 
+def test_missing_shards_are_reported():
+    one = Made("text", problems={"shard-3.tar": "missing"})
+    assert loader(1, sources=(one,), weights=(1,)).report()["data/text/made/bad_files"] == 1
+
+
 def test_another_run_is_refused():
     state = saved([loader(2)])
     for other in (
