@@ -213,7 +213,7 @@ def _arrangement(split: Split, by: Speaker, draws: Draws) -> _Told:
     core: list[Core] = [(first, colours[0]), (second, colours[1])]
     patterns, facts = PATTERNS[by.language], FACTS[by.language]
     opposite = OPPOSITE[relation]
-    aside = by.beside(opposite, by.some(1, second))
+    aside = by.beside(opposite, by.some(1, second)).removeprefix("to the ")
     prompt = draws.choice(patterns["opposite"]).format(by.some(1, first), aside)
     words = (OPPOSITE_WORDS[opposite][_english(by)], OPPOSITE_WORDS[relation][_english(by)])
     solved = [facts["opposite"].format(*words)]

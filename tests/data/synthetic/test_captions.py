@@ -48,7 +48,7 @@ def wrong_spec(spec: PromptSpec, scene: Scene) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_captions_of_any_scene_are_true_and_complete(split, language):
     source = SyntheticScenes(split, seed=3)
-    for index in range(300):
+    for index in range(120):
         scene = source.scene(index)
         for number, style in enumerate(get_args(Style)):
             said = caption(scene, Draws(number, 9, index), language, style)
@@ -60,7 +60,7 @@ def test_captions_of_any_scene_are_true_and_complete(split, language):
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_drawings_show_what_their_captions_say(split, category):
     texts = set()
-    for index in range(150):
+    for index in range(100):
         made = drawing(split, category, 64, 64, Draws(0, 9, index), LANGUAGES[index % 2])
         reading = Reading(made.caption.text)
         assert not reading.wrong(made.scene), (made.caption.text, made.scene)
@@ -68,19 +68,19 @@ def test_drawings_show_what_their_captions_say(split, category):
         assert made.caption.spec.category == category
         assert bool(held_out_in(made.scene)) == (split == "heldout")
         texts.add(made.caption.text)
-    assert len(texts) > 100
+    assert len(texts) > 70
 
 
 def test_a_changed_scene_contradicts_its_caption():
     """The reader itself: one attribute changed, and the caption of all of it is no longer true."""
     source, caught, changes = SyntheticScenes("train", seed=4), 0, 0
-    for index in range(150):
+    for index in range(100):
         scene = source.scene(index)
         said = caption(scene, Draws(0, 9, index), LANGUAGES[index % 2], "full")
         for changed in changed_scenes(scene):
             changes += 1
             caught += bool(Reading(said.text).wrong(changed)) and bool(wrong_spec(said.spec, changed))
-    assert changes > 400 and caught == changes
+    assert changes > 300 and caught == changes
 
 
 def changed_scenes(scene: Scene):

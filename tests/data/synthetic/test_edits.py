@@ -23,7 +23,7 @@ from mammoth_jax.data.synthetic.scene import Item, Plain, Scene
 from mammoth_jax.data.synthetic.split import Word, held_out_in, is_held_out
 from tests.data.synthetic.reader import COLOURS, SHAPES, sides_of
 
-EACH = 60
+EACH = 40
 
 
 def edits(split: str, operation: str, stream: int = 9):

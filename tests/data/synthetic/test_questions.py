@@ -118,7 +118,7 @@ def test_the_question_alone_says_little_of_the_answer(split):
     answers: dict[tuple[str, str], list[str]] = defaultdict(list)
     words: dict[tuple[str, str], list[str]] = defaultdict(list)
     for number, kind in enumerate(ASKED):
-        for index in range(1500 if kind in ("count", "side") else 500):
+        for index in range(900 if kind in ("count", "side") else 300):
             for question in interview(split, kind, 64, 64, Draws(1, 20 + number, index), "en").questions:
                 answers[question.kind, question.asks].append(question.answer)
                 words[question.kind, question.text].append(question.answer)
@@ -136,7 +136,7 @@ def test_the_question_alone_says_little_of_the_answer(split):
 def test_every_answer_that_the_split_allows_is_given(split):
     counts = Counter(
         (question.asks, said(question))
-        for asked in interviews(split, "count", 1500)
+        for asked in interviews(split, "count", 900)
         for question in asked.questions
         if question.kind == "count"
     )

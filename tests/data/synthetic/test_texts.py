@@ -9,7 +9,7 @@ from mammoth_jax.data.synthetic.texts import characters, corpus, words
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return [text for split in ("train", "heldout") for text in corpus(split, 1500, seed=5)]
+    return [text for split in ("train", "heldout") for text in corpus(split, 1000, seed=5)]
 
 
 def test_all_that_is_said_is_listed(texts):
