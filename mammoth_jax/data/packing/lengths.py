@@ -94,10 +94,10 @@ def propose_budgets(
 
     A row of many samples has the distribution's mean of each other array per token, and scatters about it.  A budget is
     that mean times ``tokens`` plus some standard deviations of a row: few of them (``joint_slack``) for the joint
-    sequence, on which nearly all of the diffusion transformer's work is done, more (``slack``) for the arrays that only
-    pass through its embedders and refiners, so that they do not end a row early.  All hold the longest sample; with
-    ``keep`` below 1 the longest of that part of the samples, and the others will be dropped.  Sizes are rounded up to
-    the ``multiple``, ``samples`` to 1.
+    sequence, on which nearly all of the diffusion transformer's work is done and which gets no longer than ``tokens``,
+    more (``slack``) for the arrays that only pass through its embedders and refiners, so that they do not end a row
+    early.  All hold the longest sample; with ``keep`` below 1 the longest of that part of the samples, and the others
+    will be dropped.  Sizes are rounded up to the ``multiple``, ``samples`` to 1.
 
     Args:
       lengths: samples of the distribution, mixed as it is trained.
@@ -116,7 +116,10 @@ def propose_budgets(
     count = tokens / table[:, 0].mean()
     scatter = np.sqrt(count) * (table - ratio * table[:, :1]).std(axis=0)
     slacks = np.asarray([joint_slack if name == "joint" else slack for name in Lengths._fields])
-    room = np.maximum(ratio * tokens + slacks * scatter, np.quantile(table, keep, axis=0, method="higher"))
+    room = ratio * tokens + slacks * scatter
+    joint = Lengths._fields.index("joint")
+    room[joint] = min(room[joint], tokens)
+    room = np.maximum(room, np.quantile(table, keep, axis=0, method="higher"))
     units = [1 if name == "samples" else multiple for name in Lengths._fields]
     sizes = [math.ceil(size / unit - 1e-9) * unit for size, unit in zip(room, units, strict=True)]
     return Lengths(*sizes)._replace(tokens=tokens)
