@@ -2,7 +2,7 @@
 
 Written words (``"CAT"``) are spelled in capitals and digits, and nothing else is, but the first letter of an English
 sentence.  So that a word never seen can be read and drawn, a tokenizer should give each capital and digit a token of
-its own: no merges of capitals or digits.
+its own.  One that learns from :func:`vocabulary_corpus`, where written words are left out, does.
 """
 
 import re
@@ -34,6 +34,7 @@ from mammoth_jax.data.synthetic.tasks import (
 from mammoth_jax.data.synthetic.vocabulary import BACKGROUND_COLOURS, COLOURS, SHAPES
 
 _WORD = re.compile(r"[a-z]+|[\u4e00-\u9fff]")
+_WRITTEN = re.compile(r"[A-Z0-9]{2,}|[0-9]|(?<![A-Za-z])[A-Z](?! ?[a-z])")
 
 
 def words() -> tuple[str, ...]:
@@ -60,6 +61,12 @@ def corpus(split: Split, count: int, seed: int = 0) -> Iterator[str]:
         source = sources[number % len(sources)]
         example = source.example(source[number // len(sources)])
         yield from filter(None, (*(turn.text for turn in example.turns), example.document, example.reasoning))
+
+
+def vocabulary_corpus(split: Split, count: int, seed: int = 0) -> Iterator[str]:
+    """The same texts without what is written in pictures, to learn a vocabulary from."""
+    for text in corpus(split, count, seed):
+        yield _WRITTEN.sub("", text)
 
 
 def _pieces() -> list[str]:

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from mammoth_jax.data.synthetic.texts import characters, corpus, words
+from mammoth_jax.data.synthetic.texts import characters, corpus, vocabulary_corpus, words
+from mammoth_jax.processing.train_tokenizer import train_ranks
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +49,10 @@ def test_texts_are_short(texts):
 
 def test_the_stream_is_the_same_again():
     assert list(corpus("train", 40)) == list(corpus("train", 40)) != list(corpus("train", 40, seed=1))
+
+
+def test_a_learned_vocabulary_spells_written_words_letter_by_letter():
+    ranks = train_ranks(vocabulary_corpus("train", 2000), 640)
+    joined = [token.decode(errors="replace") for token in ranks if len(token) > 1]
+    assert not [token for token in joined if re.search("[A-Z0-9][A-Z0-9]|[^a-z ][A-Z0-9]|[0-9]", token)]
+    assert {" circle", " square", "圆形", "的"} <= set(joined)
