@@ -10,6 +10,7 @@ from PIL import Image
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.files import write_whole
+from mammoth_jax.core.parameters import abstract, named_parameters, with_parameters
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.models.mammothtok.model import MammothTok
 from mammoth_jax.models.vae.model import VAE
@@ -19,6 +20,8 @@ from mammoth_jax.processing.generation_config import GenerationSettings
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.training.joint_config import JointTraining, SampleConfig
 from mammoth_jax.training.joint_files import load_frozen, read_words, words_folder
+
+_TOKENIZERS = frozenset(("mammothtok_encoder", "mammothtok_codebook", "mammothtok_decoder", "vae"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,12 +37,14 @@ class StageSamples:
 
     def __call__(self, model: Mammoth, step: int, folder: Path) -> None:
         """Writes ``folder/STEP.png``: a picture a prompt, side by side."""
-        whole = jax.tree.map(lambda x: x, model)
-        whole.mammothtok, whole.vae = self.mammothtok, self.vae
+        whole = self._whole(model)
         pipeline = TextToImagePipeline(LoadedModel(whole, self.mesh, self.tokenizer, self.settings, None))
         config = self.config
+        # a stage whose transformer sees text alone need not write visual tokens first
+        text_only = model.config.condition.mode == "text"
         drawn = pipeline(
             list(config.prompts),
+            mode="diffusion" if text_only else "ar+diffusion",
             seed=config.seed,
             output_type="np",
             num_inference_steps=config.steps,
@@ -50,6 +55,14 @@ class StageSamples:
             pixels = np.concatenate([np.asarray(picture) for picture in drawn.images], axis=1)
             picture = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
             write_whole(folder / f"{step:08d}.png", lambda path: picture.save(path, format="PNG"))
+
+    def _whole(self, model: Mammoth) -> Mammoth:
+        """The model with the tokenizers beside its parts."""
+        parts = model.parts | _TOKENIZERS
+        values = {name: p[...] for name, p in named_parameters(model).items()}
+        for part, module in (("mammothtok", self.mammothtok), ("vae", self.vae)):
+            values |= {f"{part}.{name}": p[...] for name, p in named_parameters(module).items()}
+        return with_parameters(abstract(lambda: Mammoth(model.config, parts=parts)), values)
 
 
 def stage_samples(

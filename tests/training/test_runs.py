@@ -8,6 +8,7 @@ import pytest
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, named_parameters
+from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.loop import train
 from mammoth_jax.training.runs import is_run, load_weights, open_run, split_step
 from mammoth_jax.training.work import RunConfig
@@ -70,6 +71,18 @@ def test_a_run_goes_on_only_with_its_own_configuration(run, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(InputError, match="holds files but no run"):
         open_run(tmp_path, Told())
+
+
+def test_settings_that_did_not_exist_when_a_run_began_count_as_their_defaults(tmp_path):
+    folder = tmp_path / "r"
+    open_run(folder, Told())
+    file = folder / "config.yaml"
+    kept = [line for line in file.read_text().splitlines() if "average_steps" not in line]
+    file.write_text("\n".join(kept) + "\n")
+    open_run(folder, Told())
+    changed = dataclasses.replace(CONFIG, guard=Guard(average_steps=7))
+    with pytest.raises(InputError, match="run.guard.average_steps was 100, is 7"):
+        open_run(folder, Told(run=changed))
 
 
 def test_run_and_step_are_told_apart(run):
