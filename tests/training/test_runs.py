@@ -81,7 +81,7 @@ def test_settings_that_did_not_exist_when_a_run_began_count_as_their_defaults(tm
     file.write_text("\n".join(kept) + "\n")
     open_run(folder, Told())
     changed = dataclasses.replace(CONFIG, guard=Guard(average_steps=7))
-    with pytest.raises(InputError, match="run.guard.average_steps was 100, is 7"):
+    with pytest.raises(InputError, match=r"run.guard.average_steps was 100, is 7"):
         open_run(folder, Told(run=changed))
 
 
