@@ -16,7 +16,7 @@ import numpy as np
 
 from checkpoint_convert import mammothtok as mammothtok_table
 from checkpoint_convert.folder import read_json
-from checkpoint_convert.init_checkpoint import num_text_ranks, write_json, write_tokenizer
+from checkpoint_convert.init_checkpoint import write_json, write_tokenizer
 from checkpoint_convert.model import LLM, MAMMOTHTOK, VAE, model_rules
 from checkpoint_convert.new_folder import new_folder
 from checkpoint_convert.qwen_tokenizer import read_ranks
@@ -32,7 +32,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract, initial_value, named_parameters
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
-from mammoth_jax.processing.special_tokens import GENERATION_SPECIALS, vision_token_lines
+from mammoth_jax.processing.special_tokens import GENERATION_SPECIALS, num_text_ranks, vision_token_lines
 
 _FAMILIES = {"qwen3_vl": "dev", "qwen2_5_vl": "preview"}
 """Plain model types and the preset that gives the sizes of what is new."""
@@ -209,10 +209,11 @@ def _write_tokenizer(folder: Path, backbone: Path, config: MammothConfig) -> Non
     ranks = read_ranks(backbone)
     if ranks is None:
         return
-    if len(ranks) != num_text_ranks(config):
+    expected = num_text_ranks(config.backbone.tokenizer_family, config.backbone.image_token_id)
+    if len(ranks) != expected:
         raise InputError(
             f"{backbone}: the vocabulary has {len(ranks)} text tokens, but image_token_id "
-            f"{config.backbone.image_token_id} of config.json means {num_text_ranks(config)}; they are of two models"
+            f"{config.backbone.image_token_id} of config.json means {expected}; they are of two models"
         )
     room = config.backbone.decoder.gen_vocab_size - len(GENERATION_SPECIALS)
     if len(vision_token_lines(config.mammothtok.codebook_size)) > room:

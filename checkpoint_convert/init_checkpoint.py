@@ -14,7 +14,6 @@ from checkpoint_convert.rules import expand
 from checkpoint_convert.safetensors_file import Spec
 from checkpoint_convert.stream import by_target
 from checkpoint_convert.to_torch import released_specs, write_released
-from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract, named_parameters
 from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.models.config import MammothConfig
@@ -59,30 +58,17 @@ def image_processor(config: MammothConfig) -> VisionProcessorConfig:
     )
 
 
-def num_text_ranks(config: MammothConfig) -> int:
-    """How many BPE ranks the configuration's token ids leave for text: the specials start right after them.
+def placeholder_ranks(config: MammothConfig) -> dict[bytes, int]:
+    """A vocabulary of the size that the configuration asks for: the bytes, then pairs and triples of bytes.
 
     Raises:
-      InputError: fewer than the 256 bytes.
+      InputError: the configuration's token ids leave no room for the bytes.
     """
-    specials = (
-        *special_tokens.CHAT_SPECIALS,
-        *special_tokens.FAMILY_SPECIALS[config.backbone.tokenizer_family],
-    )
-    count = config.backbone.image_token_id - specials.index(special_tokens.IMAGE_PAD)
-    if count < 256:
-        raise InputError(
-            f"backbone.image_token_id {config.backbone.image_token_id} leaves {count} ids for text; give at least "
-            f"{256 + specials.index(special_tokens.IMAGE_PAD)}, as 256 bytes and the chat's special tokens precede it"
-        )
-    return count
-
-
-def placeholder_ranks(config: MammothConfig) -> dict[bytes, int]:
-    """A vocabulary of the size that the configuration asks for: the bytes, then pairs and triples of bytes."""
     ranks = dict(special_tokens.byte_ranks())
+    backbone = config.backbone
+    count = special_tokens.num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
     longer = (bytes(t) for n in (2, 3) for t in itertools.product(range(256), repeat=n))
-    for token in itertools.islice(longer, num_text_ranks(config) - len(ranks)):
+    for token in itertools.islice(longer, count - len(ranks)):
         ranks[token] = len(ranks)
     return ranks
 

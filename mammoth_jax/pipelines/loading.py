@@ -19,7 +19,6 @@ from mammoth_jax.models.backbone.int8_weights import int8_decoder
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.processing.generation_config import GenerationSettings
-from mammoth_jax.processing.special_tokens import byte_ranks, vision_token_lines
 from mammoth_jax.processing.text_generation_config import TextGenerationSettings
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.sampling.text import TEXT_EXPERT
@@ -123,11 +122,11 @@ def byte_words(config: MammothConfig) -> tuple[Tokenizer, GenerationSettings]:
       InputError: the generation vocabulary does not hold the codebook.
     """
     decoder = config.backbone.decoder
-    tokenizer = Tokenizer.from_ranks(
-        byte_ranks(),
-        vision_token_lines(config.mammothtok.codebook_size),
-        family=config.backbone.tokenizer_family,
-        gen_vocab_start=decoder.gen_vocab_start_index,
+    tokenizer = Tokenizer.of_bytes(
+        config.backbone.tokenizer_family,
+        config.backbone.image_token_id,
+        decoder.gen_vocab_start_index,
+        config.mammothtok.codebook_size,
     )
     start = tokenizer.visual_token_id(0)
     if start + config.mammothtok.codebook_size > decoder.gen_vocab_start_index + decoder.gen_vocab_size:

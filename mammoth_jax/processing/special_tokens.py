@@ -149,6 +149,20 @@ def special_token_ids(
     return ids
 
 
+def num_text_ranks(family: str, image_pad: int) -> int:
+    """How many BPE ranks precede the special tokens of a vocabulary in which ``<|image_pad|>`` is ``image_pad``.
+
+    Raises InputError for fewer than the 256 bytes.
+    """
+    before = (*CHAT_SPECIALS, *FAMILY_SPECIALS[family]).index(IMAGE_PAD)
+    if image_pad - before < 256:
+        raise InputError(
+            f"image_token_id {image_pad} leaves {image_pad - before} ids for text; give at least {256 + before}, as "
+            "256 bytes and the chat's special tokens precede it"
+        )
+    return image_pad - before
+
+
 def byte_ranks() -> dict[bytes, int]:
     """The smallest vocabulary that can write any text: the 256 single bytes."""
     return {bytes([value]): value for value in range(256)}

@@ -82,8 +82,12 @@ class Tokenizer:
         *,
         family: str = "qwen3vl",
         gen_vocab_start: int = names.RELEASED_GEN_VOCAB_START,
+        first_special: int | None = None,
     ) -> "Tokenizer":
-        """Build the release's tokenizer from BPE ranks and the lines of the vision token file."""
+        """Build the release's tokenizer from BPE ranks and the lines of the vision token file.
+
+        ``first_special`` is the first special token's id, by default the one after the last rank.
+        """
         letters = byte_letters()
 
         def spell(token: bytes) -> str:
@@ -98,8 +102,27 @@ class Tokenizer:
         )
         backend.pre_tokenizer = byte_pieces()
         backend.decoder = decoders.ByteLevel()
-        special = names.special_token_ids(family, len(ranks), gen_vocab_start, tuple(vision_tokens))
+        first = len(ranks) if first_special is None else first_special
+        special = names.special_token_ids(family, first, gen_vocab_start, tuple(vision_tokens))
         return cls(backend=backend, special_ids=special, num_text_ids=len(ranks), normal_form="NFC")
+
+    @classmethod
+    def of_bytes(cls, family: str, image_pad: int, gen_vocab_start: int, num_codes: int) -> "Tokenizer":
+        """A tokenizer for a model without one: text as bytes, special tokens where the model's ids have them.
+
+        Args:
+            family: "qwen3vl" or "qwen25vl".
+            image_pad: the model's id of ``<|image_pad|>``, which tells where its special tokens start.
+            gen_vocab_start: the model's ``gen_vocab_start_index``.
+            num_codes: size of its codebook.
+        """
+        return cls.from_ranks(
+            names.byte_ranks(),
+            names.vision_token_lines(num_codes),
+            family=family,
+            gen_vocab_start=gen_vocab_start,
+            first_special=names.num_text_ranks(family, image_pad),
+        )
 
     @classmethod
     def from_json(cls, path: Path) -> "Tokenizer":

@@ -15,10 +15,9 @@ from mammoth_jax.data.shard_writer import fingerprint
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammothtok.model import MammothTok
 from mammoth_jax.models.vae.model import VAE
-from mammoth_jax.processing.special_tokens import byte_ranks, vision_token_lines
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.training.joint_config import FrozenFiles
-from mammoth_jax.training.runs import is_run
+from mammoth_jax.training.runs import is_run, split_step
 from mammoth_jax.training.start_weights import parts_of
 from mammoth_jax.training.tokenizer_kinds import KINDS
 from mammoth_jax.training.tokenizer_weights import load_tokenizer
@@ -31,7 +30,7 @@ def words_folder(files: FrozenFiles, init: str | None, run: Path | None) -> Path
     """Where the tokenizer's files are: in the run that goes on, as configured, or in what the weights come from."""
     places = [None if run is None else run / WORDS, files.words and Path(files.words)]
     if init is not None:
-        places.append(Path(init.partition("@")[0]) / WORDS if is_run(init) else Path(init))
+        places.append(split_step(init)[0] / WORDS if is_run(init) else Path(init))
     return next((place for place in places if place and place.is_dir()), None)
 
 
@@ -53,12 +52,11 @@ def read_words(config: MammothConfig, folder: Path | None) -> Tokenizer:
     Raises:
       InputError: the folder holds none.
     """
-    family = config.backbone.tokenizer_family
-    start = config.backbone.decoder.gen_vocab_start_index
+    backbone, codes = config.backbone, config.mammothtok.codebook_size
+    family, start = backbone.tokenizer_family, backbone.decoder.gen_vocab_start_index
     if folder is not None:
         return Tokenizer.from_folder(folder, family=family, gen_vocab_start=start)
-    lines = vision_token_lines(config.mammothtok.codebook_size)
-    return Tokenizer.from_ranks(byte_ranks(), lines, family=family, gen_vocab_start=start)
+    return Tokenizer.of_bytes(family, backbone.image_token_id, start, codes)
 
 
 def load_frozen(

@@ -14,6 +14,7 @@ from checkpoint_convert.stream import fit
 from mammoth_jax.core.config import encode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.mammoth import PARTS
+from mammoth_jax.processing.special_tokens import num_text_ranks
 from mammoth_jax.processing.tiktoken_bpe import read_ranks
 from tests.checkpoint_convert.folders import (
     plain_aimv2,
@@ -102,13 +103,16 @@ def test_qwen_vocabulary_becomes_the_releases_tokenizer_files(tmp_path):
     plain_aimv2(tmp_path / "aimv2")
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     characters = [chr(b) for b in printable] + [chr(0x100 + i) for i in range(256 - len(printable))]
-    (tmp_path / "qwen" / "vocab.json").write_text(json.dumps({c: i for i, c in enumerate(characters)}))
+    backbone = tiny("qwen3_vl").backbone
+    pairs = [a + b for a in characters for b in characters]
+    words = [*characters, *pairs][: num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)]
+    (tmp_path / "qwen" / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     given = {"backbone": tmp_path / "qwen", "vae": tmp_path / "vae", "aimv2": tmp_path / "aimv2"}
     assemble(tmp_path / "out", **given, experts="ffn-1:3", preset="nano")
     ranks = read_ranks(tmp_path / "out" / "mammothu.tiktoken")
     assert ranks[b"!"] == 0 and ranks[b" "] == characters.index("Ġ")
     settings = json.loads((tmp_path / "out" / "t2i_generation_config.json").read_text())
-    assert settings["eol_token_id"] == tiny("qwen3_vl").backbone.decoder.gen_vocab_start_index
+    assert settings["eol_token_id"] == backbone.decoder.gen_vocab_start_index
 
 
 def test_assemble_lists_what_the_backbone_lacks_and_what_is_unknown(tmp_path, capsys):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.processing import special_tokens as names
 from mammoth_jax.processing.byte_level import SPLIT_PATTERN
 from mammoth_jax.processing.tiktoken_bpe import merges, read_ranks
@@ -321,3 +322,15 @@ def test_equals_tiktoken_on_the_true_ranks():
         command, cwd=root, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("preset", ["nano", "dev", "preview"])
+def test_a_tokenizer_of_bytes_has_its_special_tokens_where_the_model_looks_for_them(preset):
+    backbone = MammothConfig.from_preset(preset).backbone
+    start = backbone.decoder.gen_vocab_start_index
+    tokenizer = Tokenizer.of_bytes(backbone.tokenizer_family, backbone.image_token_id, start, 4)
+    assert tokenizer.id_of(names.IMAGE_PAD) == backbone.image_token_id
+    assert tokenizer.id_of(names.VIDEO_PAD) == backbone.video_token_id
+    assert tokenizer.id_of(names.VISION_START) == backbone.vision_start_token_id
+    assert tokenizer.id_of(names.END_OF_LINE) == start
+    assert tokenizer.decode(tokenizer.encode("a é 漢")) == "a é 漢"

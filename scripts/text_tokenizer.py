@@ -1,0 +1,45 @@
+"""Learns a text vocabulary from the synthetic world and writes the tokenizer's files, for training from nothing.
+
+The folder goes into a configuration as ``frozen.words``.  There are as many ranks as the preset's ids leave room for.
+
+    python scripts/text_tokenizer.py --preset nano --out runs/words
+"""
+
+import argparse
+from pathlib import Path
+
+from checkpoint_convert.init_checkpoint import write_tokenizer
+from checkpoint_convert.new_folder import new_folder
+from mammoth_jax.data.synthetic.texts import vocabulary_corpus
+from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.processing.special_tokens import num_text_ranks
+from mammoth_jax.processing.tokenizer import Tokenizer
+from mammoth_jax.processing.train_tokenizer import train_ranks
+
+
+def main() -> None:
+    """Writes the folder and says how long texts are with it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--preset", default="nano", help="whose ids (default: nano)")
+    parser.add_argument("--texts", type=int, default=4000, help="to learn from (4000)")
+    args = parser.parse_args()
+    config = MammothConfig.from_preset(args.preset)
+    backbone = config.backbone
+    count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
+    ranks = train_ranks(vocabulary_corpus("train", args.texts), count)
+    with new_folder(args.out) as folder:
+        write_tokenizer(folder, config, ranks)
+    tokenizer = Tokenizer.from_folder(
+        args.out, family=backbone.tokenizer_family, gen_vocab_start=backbone.decoder.gen_vocab_start_index
+    )
+    lengths = [len(tokenizer.encode(text)) for text in vocabulary_corpus("heldout", 1000)]
+    print(
+        f"{count} ranks; a text has {sum(lengths) / len(lengths):.1f} tokens on average, {max(lengths)} at most"
+    )
+
+
+if __name__ == "__main__":
+    main()
