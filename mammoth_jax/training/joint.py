@@ -24,7 +24,7 @@ from mammoth_jax.objectives.noise import Neighbours, SimilarityNoise, VisualCode
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.training.flops import StepLoad
 from mammoth_jax.training.joint_config import JointTraining, tasks_of
-from mammoth_jax.training.joint_evaluation import JointEvaluation, SamplePictures
+from mammoth_jax.training.joint_evaluation import ChangePools, JointEvaluation, SamplePictures
 from mammoth_jax.training.joint_files import (
     fingerprints,
     keep_words,
@@ -81,11 +81,11 @@ def joint_work(
     )
     encoder = None if mammothtok is None else FrozenEncoder(mammothtok, vae)
 
-    def batches(data: JointDataConfig, rows: int) -> JointLoader:
+    def batches(data: JointDataConfig, rows: int, change: ChangePools = list) -> JointLoader:
         geometry, known = joint_geometry(config, tokenizer, data), {}
         if any(source.encoded is not None for pool in data.pools for source in pool.sources):
             known = fingerprints({"mammothtok": mammothtok, "vae": vae})
-        return open_loader(data, geometry, rows, config.run.seed, encoder, known)
+        return open_loader(data, geometry, rows, config.run.seed, encoder, known, change)
 
     return Work(
         initial=start,
@@ -158,10 +158,11 @@ def open_loader(
     seed: int,
     encoder: PictureEncoder | None,
     models: Mapping[str, str] = {},
+    change: ChangePools = list,
 ) -> JointLoader:
     """This host's part of batches of ``batch_size`` rows over all hosts.
 
-    ``models`` are fingerprints by role, for precomputed codes and latents.
+    ``models`` are fingerprints by role, for precomputed codes and latents; ``change`` makes other pools of the data's.
 
     Raises:
       InputError: the rows do not divide by the hosts, or a source is missing, empty or too broken.
@@ -173,7 +174,7 @@ def open_loader(
         )
     return JointLoader(
         data,
-        data.open(seed, models),
+        change(data.open(seed, models)),
         geometry,
         batch_size=batch_size // hosts,
         seed=seed,
@@ -205,7 +206,12 @@ class _Start:
     def _weights(self) -> Mammoth:
         parts = frozenset(self._player.template.parts)  # type: ignore[attr-defined]
         if self._init is not None:
-            parts |= parts_of(self._init) & _TRAINABLE
+            held = parts_of(self._init) & _TRAINABLE
+            if not held:
+                raise InputError(
+                    f"--init {self._init} holds no part that a stage trains: {', '.join(sorted(_TRAINABLE))}"
+                )
+            parts |= held
         config = self._config
         template = abstract(lambda: Mammoth(config.model, parts=parts))
         return start_weights(config.model, template, self._mesh, config.run.seed, self._init)

@@ -62,7 +62,8 @@ class JointTraining:
     The data's tasks decide which parts of the model run.  Optimiser groups named ``understanding``, ``generation`` and
     ``dit`` need no patterns (``parameter_groups.py``); parameters of no group are frozen.  Pictures are at most as
     large as a square of ``max_side`` pixels (None: of ``model.picture_size``).  ``references`` are the forms in which
-    reference pictures are seen.  ``evaluation_batches`` of the held-out data are looked at each time.
+    reference pictures are seen.  ``evaluation_batches`` of the held-out data are looked at each time; with
+    ``evaluation_controls`` again with the words, or the latents to denoise, of other samples (``mismatch.py``).
     """
 
     task: Literal["text", "understanding", "joint"]
@@ -70,6 +71,7 @@ class JointTraining:
     data: JointDataConfig
     evaluation: JointDataConfig | None = None
     evaluation_batches: int = 8
+    evaluation_controls: tuple[Literal["words", "targets"], ...] = ()
     samples: SampleConfig | None = None
     objective: JointObjectiveConfig = JointObjectiveConfig()
     optimizer: AdamWConfig

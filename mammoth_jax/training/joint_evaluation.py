@@ -1,7 +1,7 @@
 """How well the model does on data that it is not trained on: the objective's own terms, and pictures to look at."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,15 +15,17 @@ from mammoth_jax.core.rng import named_key
 from mammoth_jax.core.sharding import DEFAULT_RULES
 from mammoth_jax.core.types import Array, PRNGKeyArray
 from mammoth_jax.data.packing.loader import JointDataConfig
+from mammoth_jax.data.packing.workers import OpenPool
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.objectives.losses import LossSum
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.joint_objective import DrawByName, JointObjective
 from mammoth_jax.training.metrics import Numbers
+from mammoth_jax.training.mismatch import with_other_targets, with_other_words
 from mammoth_jax.training.player import Batch, Named, Player
 from mammoth_jax.training.state import TrainState
 from mammoth_jax.training.step import Frozen
-from mammoth_jax.training.work import Batches
+from mammoth_jax.training.work import Batches, HostBatch
 
 
 class SamplePictures(Protocol):
@@ -32,6 +34,10 @@ class SamplePictures(Protocol):
     def __call__(self, model: Mammoth, step: int, folder: Path) -> None:
         """Writes into ``folder``; ``model`` has the stage's parts, on the mesh."""
         ...
+
+
+ChangePools = Callable[[Sequence[OpenPool]], Sequence[OpenPool]]
+"""From the pools of a configuration to those that are read."""
 
 
 class JointEvaluation:
@@ -44,7 +50,7 @@ class JointEvaluation:
       player: the model.
       frozen: the step's.
       mesh: devices.
-      batches: opens data in batches of so many rows.
+      batches: opens data in batches of so many rows, from pools that a function may change.
       samples: draws pictures afterwards.
     """
 
@@ -54,7 +60,7 @@ class JointEvaluation:
         player: Player,
         frozen: Frozen,
         mesh: Mesh,
-        batches: Callable[[JointDataConfig, int], Batches],
+        batches: Callable[[JointDataConfig, int, ChangePools], Batches],
         samples: SamplePictures | None = None,
     ):
         self._config, self._player, self._frozen, self._mesh = config, player, frozen, mesh
@@ -64,24 +70,41 @@ class JointEvaluation:
         self._terms = jax.jit(self._compute)
 
     def __call__(self, state: TrainState, step: int, pictures: Path) -> Numbers:
-        """``ntp``, its parts by kind of token, and ``flow``; those that the data has targets of."""
+        """``ntp``, its parts by kind of token, and ``flow``; those that the data has targets of.
+
+        With controls also ``ntp_image_other_words`` and ``flow_other_targets``.
+        """
         own = state.ema.get("model", state.params["model"])
         if self._samples is not None:
             self._samples(self._assemble(own, self._frozen.rest["model"]), step, pictures)
-        return {} if self._config.evaluation is None else self._measure(own, self._config.evaluation)
+        data, controls = self._config.evaluation, self._config.evaluation_controls
+        if data is None:
+            return {}
+        numbers = self._measure(own, data)
+        if "words" in controls and "ntp_image" in numbers:
+            wrong = self._measure(own, data, change_pools=with_other_words)
+            numbers |= {"ntp_image_other_words": wrong["ntp_image"]}
+        if "targets" in controls and "flow" in numbers:
+            wrong = self._measure(own, data, change_batch=with_other_targets)
+            numbers |= {"flow_other_targets": wrong["flow"]}
+        return numbers
 
-    def _measure(self, own: Named, data: JointDataConfig) -> dict[str, float]:
+    def _measure(
+        self,
+        own: Named,
+        data: JointDataConfig,
+        change_pools: ChangePools = list,
+        change_batch: Callable[[HostBatch], HostBatch] = dict,
+    ) -> dict[str, float]:
         run = self._config.run
         rows = run.batch_size // run.accumulation
-        batches = self._batches(data, rows)
+        batches = self._batches(data, rows, change_pools)
         place = NamedSharding(self._mesh, PartitionSpec(DEFAULT_RULES.batch))
         sums: list[dict[str, LossSum]] = []
         try:
             for number in range(self._config.evaluation_batches):
-                batch = {
-                    name: jax.make_array_from_process_local_data(place, x)
-                    for name, x in next(batches).items()
-                }
+                made = change_batch(next(batches))
+                batch = {name: jax.make_array_from_process_local_data(place, x) for name, x in made.items()}
                 key = named_key(jax.random.key(run.seed), "evaluation", number)
                 terms = self._terms(own, self._frozen.rest["model"], batch, key)
                 sums.append(jax.device_get(terms))

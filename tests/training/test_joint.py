@@ -77,9 +77,39 @@ def test_the_log_says_how_well_and_how_fast(pre_stage1):
     last = records[-1]
     for name in ("ntp", "ntp_image", "flow", "evaluation/ntp_image", "evaluation/flow"):
         assert np.isfinite(last[name]), name
+    for name in ("ntp_image_other_words", "flow_other_targets"):
+        assert np.isfinite(last[f"evaluation/{name}"]), name
     assert records[-2]["speed/tokens_per_second"] > 0
     assert last["learning_rate/model/generation"] == pytest.approx(1e-3)
     assert np.mean([r["ntp_image"] for r in records[-4:]]) < np.mean([r["ntp_image"] for r in records[:4]])
+
+
+@pytest.mark.slow
+def test_fine_tuning_moves_every_parameter_of_every_part(data, init, tmp_path):
+    """All tasks in one row, noise on what is read, two micro-batches, layers computed again, a guard, an average."""
+    mesh, tasks = single_device_mesh(), ("t2i", "edit", "it2t")
+    config = stage(
+        data,
+        ("understanding", "generation", "dit"),
+        tasks,
+        objective={"noise": {"type": "SimilarityNoise", "rate": 0.3, "neighbours": 8}},
+        remat={"decoder": {}, "vision": {}, "dit": {"save": ["attention"]}},
+        ema_decay=0.9,
+        evaluation=None,
+        run={"steps": 3, "batch_size": 4, "accumulation": 2, "guard": {"stop_after": 2, "spike": 50}},
+    )
+    before, run = weights(init), tmp_path / "r"
+    work = joint_work(config, mesh, init, run)
+    assert not work.frozen.rest["model"] and "neighbours" in work.frozen.models
+    open_run(run, config)
+    state = train(work, config.run, run, mesh)
+    own = state.params["model"]
+    assert own.keys() == before.keys()
+    assert [name for name in before if np.array_equal(before[name], own[name])] == []
+    last = read_metrics(run)[-1]
+    assert last["skipped_steps"] == 0 and np.isfinite(last["ntp_text"])
+    found = weights(run)["dit.patch_embed.kernel"]
+    np.testing.assert_array_equal(found, state.ema["model"]["dit.patch_embed.kernel"])
 
 
 @pytest.mark.slow

@@ -75,6 +75,7 @@ def stage(folder, groups=("generation", "dit"), tasks=("t2i",), **changes) -> Jo
         "data": joint_data(folder, tasks),
         "evaluation": joint_data(folder, tasks),
         "evaluation_batches": 2,
+        "evaluation_controls": ["words", "targets"],
         "optimizer": {"groups": [{"name": name, "schedule": schedule} for name in groups]},
         "dtype": "float32",
         "run": {"steps": 20, "batch_size": 2, "checkpoint_interval": 10, "evaluation_interval": 20},
