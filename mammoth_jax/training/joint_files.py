@@ -27,7 +27,13 @@ WORDS = "words"
 
 
 def words_folder(files: FrozenFiles, init: str | None, run: Path | None) -> Path | None:
-    """Where the tokenizer's files are: in the run that goes on, as configured, or in what the weights come from."""
+    """Where the tokenizer's files are: in the run that goes on, as configured, or in what the weights come from.
+
+    Raises:
+      InputError: the configured folder is not there.
+    """
+    if files.words is not None and not Path(files.words).is_dir():
+        raise InputError(f"frozen.words {files.words}: no such folder; name one with a tokenizer's files")
     places = [None if run is None else run / WORDS, files.words and Path(files.words)]
     if init is not None:
         places.append(split_step(init)[0] / WORDS if is_run(init) else Path(init))
