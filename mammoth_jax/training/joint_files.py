@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -41,8 +42,8 @@ def words_folder(files: FrozenFiles, init: str | None, run: Path | None) -> Path
 
 
 def keep_words(folder: Path | None, run: Path) -> None:
-    """Copies the tokenizer's files into the run, once."""
-    if folder is None or (run / WORDS).exists():
+    """Copies the tokenizer's files into the run, once; of several hosts the first one does."""
+    if folder is None or (run / WORDS).exists() or jax.process_index() != 0:
         return
     partial = run / f"{WORDS}.partial"
     shutil.rmtree(partial, ignore_errors=True)
