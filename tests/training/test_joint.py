@@ -86,7 +86,10 @@ def test_the_log_says_how_well_and_how_fast(pre_stage1):
 
 @pytest.mark.slow
 def test_fine_tuning_moves_every_parameter_of_every_part(data, init, tmp_path):
-    """All tasks in one row, noise on what is read, two micro-batches, layers computed again, a guard, an average."""
+    """All tasks in one row, noise on what is read, two micro-batches, layers computed again, a guard, an average.
+
+    Gates and the output begin at zero, so that gradients need some steps to reach what reads references.
+    """
     mesh, tasks = single_device_mesh(), ("t2i", "edit", "it2t")
     config = stage(
         data,
@@ -96,7 +99,7 @@ def test_fine_tuning_moves_every_parameter_of_every_part(data, init, tmp_path):
         remat={"decoder": {}, "vision": {}, "dit": {"save": ["attention"]}},
         ema_decay=0.9,
         evaluation=None,
-        run={"steps": 3, "batch_size": 4, "accumulation": 2, "guard": {"stop_after": 2, "spike": 50}},
+        run={"steps": 8, "batch_size": 4, "accumulation": 2, "guard": {"stop_after": 2, "spike": 50}},
     )
     before, run = weights(init), tmp_path / "r"
     work = joint_work(config, mesh, init, run)
