@@ -118,7 +118,9 @@ def _train(case: Case, model: Mammoth, batch: Arrays, parts: int, *, detached: b
         state = create_state({"model": player}, {"model": model}, None, mesh)
         frozen = Frozen({}, {"model": player.rest(model)})
         step = jax.jit(build_step({"model": player}, accumulation=parts))
-        data = {name: jnp.asarray(x.reshape(parts, len(x) // parts, *x.shape[1:])) for name, x in batch.items()}
+        data = {
+            name: jnp.asarray(x.reshape(parts, len(x) // parts, *x.shape[1:])) for name, x in batch.items()
+        }
         first, report = step(state, frozen, data, jax.random.key(0))
         second, other = step(first, frozen, data, jax.random.key(0))
     return Trained(first.optimizer["model"][0], (first, second), (report, other))  # type: ignore[index]
