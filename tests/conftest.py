@@ -1,7 +1,8 @@
 """Every test sees eight simulated CPU devices, whatever accelerators and libraries the machine has.
 
 Tests compile many small programs and run each for milliseconds, so the compiler is told not to optimise;
-``mammoth-jax verify`` runs the recorded cases as optimised as a user's programs are.
+``mammoth-jax verify`` runs the recorded cases as optimised as a user's programs are.  Commands that tests call in their
+own process keep no compiled programs: the setting would stay for all tests that follow.
 """
 
 import os
@@ -11,6 +12,9 @@ os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import jax
 
+from mammoth_jax.core import compilation_cache
+
+compilation_cache.enable_compilation_cache = lambda: None
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", os.environ.get("MAMMOTH_OPTIMIZED_TESTS") is None)
