@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, named_parameters
@@ -79,6 +80,7 @@ def loss_and_gradients(model, data, table, config):
     return jax.value_and_grad(loss, has_aux=True)(model)
 
 
+@pytest.mark.slow
 def test_a_mixed_row_costs_and_teaches_what_its_samples_do_alone():
     mixed, alone = batch([[2, 1, 0, 3], [], [], []]), batch([[0], [1], [2], [3]])  # one program
     one, grads = loss_and_gradients(model(), mixed, vocabulary()[1], NOISY)
