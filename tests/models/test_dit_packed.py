@@ -150,6 +150,7 @@ def test_a_sample_in_a_packed_row_is_the_sample_alone(variant):
         first += count
 
 
+@pytest.mark.slow
 def test_gradients_of_a_packed_row_are_the_sums_of_its_samples():
     parts, samples = variants()["dit"], Samples(REFINER.num_queries)
 

@@ -96,6 +96,7 @@ def test_a_mixed_row_costs_and_teaches_what_its_samples_do_alone():
         np.testing.assert_allclose(named[name][...], expected[...], atol=1e-5 * largest + 1e-7, err_msg=name)
 
 
+@pytest.mark.slow
 def test_without_gradients_of_the_condition_the_flow_loss_does_not_teach_the_backbone():
     config = dataclasses.replace(NOISY, ntp=0.0, noise=None, condition_gradients=False)
     data = {name: x for name, x in batch([[0]]).items() if not name.startswith(("patch", "feature"))}

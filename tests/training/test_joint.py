@@ -18,6 +18,9 @@ from mammoth_jax.training.start_weights import start_weights
 from tests.tiny_model import tiny_config
 from tests.training.tiny_joint import released, stage, write_data
 
+pytestmark = pytest.mark.slow  # a run of twenty steps is compiled for them
+
+
 TEXT_ONLY = {"condition": {"mode": "text"}}
 PARTS = frozenset(("text_decoder", "generation_experts", "vision_tower", "dit", "refiner"))
 
@@ -84,7 +87,6 @@ def test_the_log_says_how_well_and_how_fast(pre_stage1):
     assert np.mean([r["ntp_image"] for r in records[-4:]]) < np.mean([r["ntp_image"] for r in records[:4]])
 
 
-@pytest.mark.slow
 def test_fine_tuning_moves_every_parameter_of_every_part(data, init, tmp_path):
     """All tasks in one row, noise on what is read, two micro-batches, layers computed again, a guard, an average.
 
@@ -115,7 +117,6 @@ def test_fine_tuning_moves_every_parameter_of_every_part(data, init, tmp_path):
     np.testing.assert_array_equal(found, state.ema["model"]["dit.patch_embed.kernel"])
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_bit_identically(pre_stage1, data, init, tmp_path):
     _, config, state = pre_stage1
     run, mesh = tmp_path / "r", single_device_mesh()
