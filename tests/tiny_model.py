@@ -85,12 +85,8 @@ def tiny_preview_config() -> MammothConfig:
         "num_heads": 2,
         "out_hidden_size": 32,
     }
-    ids = {
-        "image_token_id": 268,
-        "video_token_id": 269,
-        "vision_start_token_id": 265,
-        "vision_end_token_id": 266,
-    }
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    ids = {name: getattr(tiny.backbone, name) for name in names}  # both tiny models share a tokenizer
     changes = {
         "backbone": {"decoder": decoder, "vision": vision | {"fullatt_block_indexes": [1]}} | ids,
         "mammothtok": encode(tiny.mammothtok),
