@@ -151,18 +151,24 @@ class TrainingPreflight:
             yield record(program, chip_of(self.topology), count_chips(devices))
 
     def meshes(self) -> list[dict[str, int]]:
-        """See :class:`Preflight`.  Left out are those whose rows do not divide, and more tensor parts than heads."""
-        count, decoder = len(slice_devices(self.topology)), self.config.model.backbone.decoder
-        rows = self.config.run.batch_size // self.config.run.accumulation
-        return [
-            {"data": data, "fsdp": count // data // tensor, "tensor": tensor}
-            for data in range(1, count + 1)
-            if count % data == 0
-            for tensor in range(1, count // data + 1)
-            if count // data % tensor == 0
-            and decoder.num_kv_heads % tensor == 0
-            and rows % (count // tensor) == 0
-        ]
+        """See :class:`Preflight`."""
+        return training_meshes(self.config, len(slice_devices(self.topology)))
+
+
+def training_meshes(config: JointTraining, devices: int) -> list[dict[str, int]]:
+    """All ways to lay so many devices out for a training step.
+
+    Left out are those whose rows do not divide, and more tensor parts than key/value heads: there devices would repeat
+    each other's work.
+    """
+    heads, rows = config.model.backbone.decoder.num_kv_heads, config.run.batch_size // config.run.accumulation
+    divisors = [n for n in range(1, devices + 1) if devices % n == 0]
+    return [
+        {"data": data, "fsdp": devices // data // tensor, "tensor": tensor}
+        for data in divisors
+        for tensor in divisors
+        if devices // data % tensor == 0 and heads % tensor == 0 and rows % (devices // tensor) == 0
+    ]
 
 
 def count_chips(devices: Sequence[Any]) -> int:

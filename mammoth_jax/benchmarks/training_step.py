@@ -49,14 +49,23 @@ def step_arguments(config: JointTraining, mesh: Mesh) -> tuple[Player, TrainStat
     if isinstance(noise, SimilarityNoise):
         table: Any = jax.ShapeDtypeStruct((codes.count, noise.neighbours), jnp.int32)
         models["neighbours"] = Neighbours(table)
-    empty = pack_rows([[]], joint_geometry(config, tokenizer, config.data), config.data.packing)
     placed = batch_sharding(config.run, mesh)
     rows = config.run.batch_size // config.run.accumulation
     batch = {
         name: jax.ShapeDtypeStruct((config.run.accumulation, rows, *x.shape[1:]), x.dtype, sharding=placed)
-        for name, x in empty.items()
+        for name, x in row_arrays(config).items()
     }
     return player, state, Frozen(models, {MODEL: rest}), batch
+
+
+def row_arrays(config: JointTraining) -> dict[str, np.ndarray]:
+    """The arrays of a batch of one row, empty.
+
+    Raises:
+      InputError: the model is of a family whose rows are not packed.
+    """
+    tokenizer, _ = byte_words(config.model)
+    return pack_rows([[]], joint_geometry(config, tokenizer, config.data), config.data.packing)
 
 
 def training_step(config: JointTraining, mesh: Mesh) -> tuple[Task, Any]:
@@ -96,7 +105,7 @@ def full_rows(config: JointTraining) -> dict[str, np.ndarray]:
     """
     packing, model = config.data.packing, config.model
     start = model.backbone.decoder.gen_vocab_start_index
-    segments, generated, owner = [], [], []
+    segments, generated = [], []
     conditions, targets, references, joint, drawn = [], [], [], [], []
     if packing.samples:
         side = config.max_side or model.picture_size

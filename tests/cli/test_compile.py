@@ -63,6 +63,34 @@ def test_task_that_fits(programs, capsys):
     assert programs["asked"] == ["data=1,fsdp=4,tensor=1"]  # without --mesh all devices are fsdp
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give a training configuration, or --task"),
+        (["nano/sft", "--task", "chat"], "give a training configuration, or --task"),
+        (["--task", "chat", "--run.steps=3"], "--run.steps=3: no such option"),
+        (["nano/vae"], "task vae is not compiled ahead of time"),
+    ],
+)
+def test_what_cannot_be_compiled_is_named(programs, capsys, words, message):
+    assert main(["compile", "--topology", "v5p:2x2x1", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_configuration_names_its_stage_and_takes_overrides(programs, monkeypatch, capsys):
+    seen = []
+
+    def fake(self, mesh):
+        seen.append(self.config.run.batch_size)
+        yield preflight.record(compiled("training step", 20.0), preflight.chip_of(self.topology), 4)
+
+    monkeypatch.setattr(preflight.TrainingPreflight, "compiled", fake)
+    assert main(["compile", "nano/sft", "--topology", "v5p:2x2x1", "--run.batch_size", "12"]) == 0
+    out = capsys.readouterr().out
+    assert seen == [12]
+    assert out.startswith("nano/sft on v5p:2x2x1") and out.endswith("fits: 20.00 of 95.74 GiB per chip\n")
+
+
 def test_one_program_that_does_not_fit_fails_the_task(programs, capsys):
     programs["default"] = [compiled("prefill", 96.0), compiled("visual tokens", 40.0)]
     assert main(WORDS) == 1
