@@ -22,7 +22,14 @@ def build_parser() -> argparse.ArgumentParser:
         "src", help="converted (or released-format) folder, or a training run: RUN or RUN@STEP"
     )
     to_torch.add_argument("dst", help="folder to write; must not exist")
-    to_torch.add_argument("--part", choices=("mammothtok", "vae"), help="write this part alone")
+    to_torch.add_argument(
+        "--part", choices=("mammothtok", "vae", "lora"), help="write this part alone; lora: a run's adapters"
+    )
+    to_torch.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of what a run trained (default float32); what it did not train stays as it was",
+    )
     assemble = commands.add_parser("assemble", help="a starting checkpoint from published parts")
     add_assemble_arguments(assemble)
     return parser
@@ -64,12 +71,17 @@ def run(arguments: argparse.Namespace) -> None:
         if is_run(arguments.src):
             from mammoth_jax.training.export import export_run
 
-            export_run(arguments.src, arguments.dst, arguments.part)
+            written = export_run(arguments.src, arguments.dst, arguments.part, arguments.dtype or "float32")
+            print(f"wrote {arguments.dst}: {written}")
         else:
             from checkpoint_convert.to_torch import to_torch
 
+            if arguments.dtype is not None:
+                raise InputError(
+                    f"--dtype {arguments.dtype}: {arguments.src} is no training run; its tensors keep their dtypes"
+                )
             to_torch(arguments.src, arguments.dst, arguments.part)
-        print(f"wrote {arguments.dst}")
+            print(f"wrote {arguments.dst}")
     else:
         from checkpoint_convert.assemble import assemble
 

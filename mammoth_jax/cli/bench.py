@@ -10,7 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from mammoth_jax.cli.argument_types import fraction_range, positive, size
-from mammoth_jax.cli.model_options import DEFAULT_PRESET, LOOP_SETTINGS, add_loop_options, add_model_options
+from mammoth_jax.cli.model_options import (
+    DEFAULT_PRESET,
+    LOOP_SETTINGS,
+    add_loop_options,
+    add_model_options,
+    model_source,
+)
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     with matmul_precision(args.precision):
         loaded = load(args, bench.parts)
         roofline = measure_roofline(dtype, devices=loaded.mesh.size)
-        conditions = {**source(args), **roofline.to_json(), "precision": args.precision, **versions()}
+        conditions = {**model_source(args), **roofline.to_json(), "precision": args.precision, **versions()}
         if not args.json:
             print(", ".join(f"{name} {short(value)}" for name, value in conditions.items()), flush=True)
         meter = Meter(bench.name, roofline, settings.repeats, loaded.mesh)
@@ -118,13 +124,8 @@ def load(args: argparse.Namespace, parts: frozenset[str]) -> "LoadedModel":
     mesh = single_device_mesh() if args.mesh is None else make_mesh(parse_mesh(args.mesh))
     dtype = parse_dtype(args.dtype)
     if args.model is not None:
-        return load_model(args.model, dtype=dtype, mesh=mesh, parts=parts)
-    return random_parts(args.preset or DEFAULT_PRESET, parts, dtype=dtype, mesh=mesh)
-
-
-def source(args: argparse.Namespace) -> dict[str, str]:
-    """Which model."""
-    return {"model": str(args.model)} if args.model is not None else {"preset": args.preset or DEFAULT_PRESET}
+        return load_model(args.model, dtype=dtype, mesh=mesh, parts=parts, lora=args.lora)
+    return random_parts(args.preset or DEFAULT_PRESET, parts, dtype=dtype, mesh=mesh).with_lora(args.lora)
 
 
 def versions() -> dict[str, str]:

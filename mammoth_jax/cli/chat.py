@@ -103,9 +103,12 @@ def load_session(args: argparse.Namespace) -> "ChatSession":
     dtype = parse_dtype(args.dtype)
     if args.model is not None:
         return ChatSession(
-            ChatPipeline.from_pretrained(args.model, dtype=dtype, mesh=mesh, parts=NEEDED_PARTS)
+            ChatPipeline.from_pretrained(
+                args.model, dtype=dtype, mesh=mesh, parts=NEEDED_PARTS, lora=args.lora
+            )
         )
-    return ChatSession(ChatPipeline.from_preset(args.preset or DEFAULT_PRESET, dtype=dtype, mesh=mesh))
+    preset = args.preset or DEFAULT_PRESET
+    return ChatSession(ChatPipeline.from_preset(preset, dtype=dtype, mesh=mesh, lora=args.lora))
 
 
 def _answer(session: "ChatSession", question: str, options: dict[str, Any], *, as_json: bool) -> None:

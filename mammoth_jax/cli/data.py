@@ -110,8 +110,13 @@ def token_count(folder: Path | None, words: Path | None, data: Mapping[str, Any]
     from mammoth_jax.pipelines.loading import byte_words
     from mammoth_jax.processing.tokenizer import Tokenizer
     from mammoth_jax.processing.vision import family_images
+    from mammoth_jax.training.runs import is_run
+    from mammoth_jax.training.trained_model import JointRun
 
-    if folder is not None:
+    if folder is not None and is_run(folder):
+        run = JointRun.open(folder)
+        config, words = run.config.model, run.words
+    elif folder is not None:
         config = ModelFolder.open(folder, ()).config
     else:
         config = decode(MammothConfig, data.get("model") or load_preset(GEOMETRY), "model")

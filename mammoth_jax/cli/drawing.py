@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mammoth_jax.cli.argument_types import fraction_range, positive, size
-from mammoth_jax.cli.model_options import DEFAULT_PRESET, LOOP_SETTINGS, add_loop_options, announce_default
+from mammoth_jax.cli.model_options import (
+    DEFAULT_PRESET,
+    LOOP_SETTINGS,
+    add_loop_options,
+    announce_default,
+    model_source,
+)
 
 if TYPE_CHECKING:
     from mammoth_jax.core.progress import Progress, ProgressLine
@@ -160,8 +166,8 @@ def load(args: argparse.Namespace, kind: type[Pipeline]) -> Pipeline:
     mesh = single_device_mesh() if args.mesh is None else make_mesh(parse_mesh(args.mesh))
     dtype = parse_dtype(args.dtype)
     if args.model is not None:
-        return kind.from_pretrained(args.model, dtype=dtype, mesh=mesh)
-    return kind.from_preset(args.preset or DEFAULT_PRESET, dtype=dtype, mesh=mesh)
+        return kind.from_pretrained(args.model, dtype=dtype, mesh=mesh, lora=args.lora)
+    return kind.from_preset(args.preset or DEFAULT_PRESET, dtype=dtype, mesh=mesh, lora=args.lora)
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -218,11 +224,8 @@ def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     from mammoth_jax import __version__
     from mammoth_jax.core.precision import parse_dtype
 
-    source = (
-        {"model": str(args.model)} if args.model is not None else {"preset": args.preset or DEFAULT_PRESET}
-    )
     return {
-        **source,
+        **model_source(args),
         "dtype": str(parse_dtype(args.dtype)),
         "precision": args.precision,
         "version": __version__,

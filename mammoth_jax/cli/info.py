@@ -1,4 +1,4 @@
-"""Say what a checkpoint folder holds: parts, shapes, parameters and the memory that they take.
+"""Say what a checkpoint folder or a training run holds: parts, shapes, parameters and the memory that they take.
 
 Reads configuration and headers only, never the weights.
 """
@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from checkpoint_convert.folder import ModelFolder
+    from mammoth_jax.models.mammoth import Mammoth
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a released-format or converted folder")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="a released-format or converted folder, or a run (RUN or RUN@STEP)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
@@ -25,32 +30,38 @@ def run(args: argparse.Namespace) -> int:
     from checkpoint_convert.folder import ModelFolder
     from checkpoint_convert.model import model_rules
     from checkpoint_convert.stream import fit
+    from mammoth_jax.training.runs import is_run
+    from mammoth_jax.training.trained_model import JointRun
 
-    folder = ModelFolder.open(args.folder)
-    if folder.source is not None:
-        fit(folder.model, model_rules(folder.config), folder.source)  # a part that is there is complete
-    summary = summarize(folder)
+    if is_run(args.folder):
+        run = JointRun.open(args.folder)
+        summary = summarize(args.folder, "run", run.template())
+    else:
+        folder = ModelFolder.open(args.folder)
+        if folder.source is not None:
+            fit(folder.model, model_rules(folder.config), folder.source)  # a part that is there is complete
+        summary = summarize(args.folder, "converted" if folder.source is None else "released", folder.model)
     print(json.dumps(summary) if args.json else text(summary))
     return 0
 
 
-def summarize(folder: "ModelFolder") -> dict[str, Any]:
+def summarize(path: Path, kind: str, model: "Mammoth") -> dict[str, Any]:
     """Parts with their arrays' shapes and number of parameters, absent parts, totals and memory in bytes."""
     from checkpoint_convert.model import model_rules
     from mammoth_jax.core.parameters import named_parameters
     from mammoth_jax.models.mammoth import PARTS
 
-    part_of = {rule.target: rule.part for rule in model_rules(folder.config)}
+    part_of = {rule.target: rule.part for rule in model_rules(model.config)}
     parts: dict[str, dict[str, Any]] = {}
-    for name, param in named_parameters(folder.model).items():
+    for name, param in named_parameters(model).items():
         part = parts.setdefault(part_of[name], {"parameters": 0, "shapes": {}})
         part["parameters"] += int(param.size)
         part["shapes"][name] = list(param.shape)
     total = sum(part["parameters"] for part in parts.values())
     return {
-        "folder": str(folder.path),
-        "kind": "converted" if folder.source is None else "released",
-        "family": folder.config.backbone.family,
+        "folder": str(path),
+        "kind": kind,
+        "family": model.config.backbone.family,
         "parts": {name: parts[name] for name in PARTS if name in parts},
         "absent": [name for name in PARTS if name not in parts],
         "parameters": total,
@@ -60,7 +71,8 @@ def summarize(folder: "ModelFolder") -> dict[str, Any]:
 
 def text(summary: dict[str, Any]) -> str:
     """The summary for a person: every array's shape, then one line a part."""
-    lines = [f"{summary['folder']}: {summary['kind']} folder, {summary['family']}"]
+    what = summary["kind"] if summary["kind"] == "run" else f"{summary['kind']} folder"
+    lines = [f"{summary['folder']}: {what}, {summary['family']}"]
     for name, part in summary["parts"].items():
         lines += ["", name]
         width = max(map(len, part["shapes"]))

@@ -8,13 +8,22 @@ DEFAULT_PRESET = "nano"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Declares ``--model --preset --dtype --mesh --precision --json``."""
+    """Declares ``--model --preset --lora --dtype --mesh --precision --json``."""
     group = parser.add_argument_group("model")
     source = group.add_mutually_exclusive_group()
     source.add_argument(
-        "--model", type=Path, metavar="DIR", help="a folder in the released format, or one written by to-jax"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="a folder in the released format, one written by to-jax, or a training run (RUN or RUN@STEP)",
     )
     source.add_argument("--preset", metavar="NAME", help="this architecture with random weights instead")
+    group.add_argument(
+        "--lora",
+        type=Path,
+        metavar="DIR",
+        help="merge these adapters: of a run (RUN or RUN@STEP), or a folder in PEFT's layout",
+    )
     group.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -25,6 +34,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("default", "highest"), default="default", help="of float32 matrix products"
     )
     group.add_argument("--json", action="store_true", help="JSON lines on standard output")
+
+
+def model_source(args: argparse.Namespace) -> dict[str, str]:
+    """What says which weights run, for records."""
+    source = (
+        {"model": str(args.model)} if args.model is not None else {"preset": args.preset or DEFAULT_PRESET}
+    )
+    return source | ({} if args.lora is None else {"lora": str(args.lora)})
 
 
 LOOP_SETTINGS = ("decode_weights", "cache")

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from mammoth_jax.cli.model_options import DEFAULT_PRESET, add_model_options, announce_default
+from mammoth_jax.core.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,11 @@ def run(args: argparse.Namespace) -> int:
     from mammoth_jax.core.precision import matmul_precision, parse_dtype
     from mammoth_jax.pipelines.tokens import Tokens
 
+    if args.lora is not None:
+        raise InputError(
+            f"--lora {args.lora}: adapters change the backbone and the diffusion transformer, and tokenize runs "
+            "MammothTok alone; leave it out"
+        )
     enable_compilation_cache()
     announce_default(args)
     mesh = make_mesh(parse_mesh(args.mesh)) if args.mesh else single_device_mesh()

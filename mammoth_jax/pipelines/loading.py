@@ -18,10 +18,13 @@ from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.backbone.int8_weights import int8_decoder
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
-from mammoth_jax.processing.generation_config import GenerationSettings
+from mammoth_jax.processing.generation_config import TEXT_TO_IMAGE_FILE, GenerationSettings
 from mammoth_jax.processing.text_generation_config import TextGenerationSettings
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.sampling.text import TEXT_EXPERT
+from mammoth_jax.training.lora_files import load_adapters, with_adapters
+from mammoth_jax.training.runs import is_run
+from mammoth_jax.training.trained_model import JointRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +36,9 @@ class LoadedModel:
         mesh: devices.
         tokenizer: the model's.
         settings: how visual tokens are drawn.
-        folder: where its files are, ``None`` for random weights.
+        folder: where its files are, ``None`` for random weights; of a training run its tokenizer's.
         text_settings: how answers are written.
+        run: the training run that it comes from, if it does.
     """
 
     model: Mammoth
@@ -43,6 +47,7 @@ class LoadedModel:
     settings: GenerationSettings
     folder: Path | None
     text_settings: TextGenerationSettings = TextGenerationSettings()
+    run: str | None = None
 
     @property
     def config(self) -> MammothConfig:
@@ -59,13 +64,29 @@ class LoadedModel:
         """The same for loops of text."""
         return int8_decoder(self.model.decoder, TEXT_EXPERT)
 
+    def with_lora(self, path: Path | str | None) -> "LoadedModel":
+        """The model with adapters merged into its weights, of a run or a folder in PEFT's layout; None changes nothing.
+
+        Raises:
+          InputError: there are none, or they belong to another model.
+        """
+        if path is None:
+            return self
+        adapters = load_adapters(path, self.config, self.mesh)
+        return dataclasses.replace(self, model=with_adapters(self.model, adapters))
+
     def save(self, folder: Path | str) -> None:
         """Writes the weights that run, with the files beside them, as a released-format folder.
 
         Raises:
-          InputError: the folder exists or cannot be written, the model is random (``init`` writes those), or only some
-            of its parts were loaded: what was left out would be lost.
+          InputError: the folder exists or cannot be written, the model is random (``init`` writes those) or of a
+            training run (``to-torch`` writes those), or only some of its parts were loaded: the rest would be lost.
         """
+        if self.run is not None:
+            raise InputError(
+                f"{self.run} is a training run; write its model with: "
+                f"python -m checkpoint_convert to-torch {self.run} DST"
+            )
         if self.folder is None:
             raise InputError(
                 "a random model has no tokenizer files to save; write a folder with: mammoth-jax init"
@@ -80,17 +101,44 @@ class LoadedModel:
 
 
 def load_model(
-    folder: Path | str, *, dtype: Any = None, mesh: Mesh | None = None, parts: Collection[str] | None = None
+    folder: Path | str,
+    *,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+    parts: Collection[str] | None = None,
+    lora: Path | str | None = None,
 ) -> LoadedModel:
-    """Loads a released-format or converted folder onto a mesh, each array directly into its shards.
+    """Loads a released-format or converted folder, or a training run, onto a mesh, each array directly into its shards.
 
-    ``parts`` limits what is loaded to what a task needs; ``dtype`` casts (``None`` keeps the folder's).
+    Args:
+      folder: a model folder, ``RUN`` or ``RUN@STEP``.
+      dtype: of all weights; None keeps the folder's, and is float32 for a run.
+      mesh: devices; one by default.
+      parts: limits what is loaded to what a task needs.
+      lora: adapters to merge, see :meth:`LoadedModel.with_lora`.
 
     Raises:
       InputError: the folder is not a model, a file is missing or corrupt, or tensors do not fit.
     """
-    path = Path(folder)
     mesh = mesh or single_device_mesh()
+    load = _load_run if is_run(folder) else _load_folder
+    return load(Path(folder), dtype, mesh, parts).with_lora(lora)
+
+
+def _load_run(path: Path, dtype: Any, mesh: Mesh, parts: Collection[str] | None) -> LoadedModel:
+    run = JointRun.open(path)
+    tokenizer, words, decoder = run.tokenizer_of_words(), run.words, run.config.model.backbone.decoder
+    last = decoder.gen_vocab_start_index + decoder.gen_vocab_size
+    settings, text_settings = plain_settings(run.config.model, tokenizer), TextGenerationSettings()
+    if words is not None:
+        text_settings = TextGenerationSettings.from_folder(words, max(last, decoder.vocab_size))
+        if (words / TEXT_TO_IMAGE_FILE).is_file():
+            settings = GenerationSettings.from_folder(words, last)
+    model = run.load(mesh, dtype, parts)
+    return LoadedModel(model, mesh, tokenizer, settings, words, text_settings, str(path))
+
+
+def _load_folder(path: Path, dtype: Any, mesh: Mesh, parts: Collection[str] | None) -> LoadedModel:
     model = ModelFolder.open(path, parts).load(mesh, dtype)
     decoder = model.config.backbone.decoder
     tokenizer = Tokenizer.from_folder(
@@ -102,7 +150,14 @@ def load_model(
     return LoadedModel(model, mesh, tokenizer, settings, path, text_settings)
 
 
-def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None) -> LoadedModel:
+def random_model(
+    preset: str,
+    *,
+    seed: int = 0,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+    lora: Path | str | None = None,
+) -> LoadedModel:
     """A preset's architecture with random weights, made directly in their shards, and a byte-level tokenizer.
 
     Raises:
@@ -112,7 +167,7 @@ def random_model(preset: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | 
     mesh = mesh or single_device_mesh()
     tokenizer, settings = byte_words(config)
     model = initialize(lambda: Mammoth(config), seed, mesh, dtype or "float32")
-    return LoadedModel(model, mesh, tokenizer, settings, None)
+    return LoadedModel(model, mesh, tokenizer, settings, None).with_lora(lora)
 
 
 def byte_words(config: MammothConfig) -> tuple[Tokenizer, GenerationSettings]:
@@ -128,17 +183,22 @@ def byte_words(config: MammothConfig) -> tuple[Tokenizer, GenerationSettings]:
         decoder.gen_vocab_start_index,
         config.mammothtok.codebook_size,
     )
-    start = tokenizer.visual_token_id(0)
-    if start + config.mammothtok.codebook_size > decoder.gen_vocab_start_index + decoder.gen_vocab_size:
+    settings = plain_settings(config, tokenizer)
+    if settings.visual_end > decoder.gen_vocab_start_index + decoder.gen_vocab_size:
         raise InputError(f"gen_vocab_size {decoder.gen_vocab_size} does not hold the codebook")
-    settings = GenerationSettings(
+    return tokenizer, settings
+
+
+def plain_settings(config: MammothConfig, tokenizer: Tokenizer) -> GenerationSettings:
+    """How visual tokens are drawn where no file says so: from all of them, by their probabilities."""
+    start = tokenizer.visual_token_id(0)
+    return GenerationSettings(
         end_of_line=tokenizer.id_of("<|endofline|>"),
         visual_start=start,
         visual_end=start + config.mammothtok.codebook_size,
         top_k=None,
         do_sample=True,
     )
-    return tokenizer, settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,14 +215,23 @@ class Pipeline:
         dtype: Any = None,
         mesh: Mesh | None = None,
         parts: Collection[str] | None = None,
+        lora: Path | str | None = None,
     ) -> Self:
-        """A pipeline over a released-format or converted folder; ``parts`` limits what is loaded."""
-        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=parts))
+        """A pipeline over a released-format or converted folder or a training run; see :func:`load_model`."""
+        return cls(load_model(folder, dtype=dtype, mesh=mesh, parts=parts, lora=lora))
 
     @classmethod
-    def from_preset(cls, name: str, *, seed: int = 0, dtype: Any = None, mesh: Mesh | None = None) -> Self:
+    def from_preset(
+        cls,
+        name: str,
+        *,
+        seed: int = 0,
+        dtype: Any = None,
+        mesh: Mesh | None = None,
+        lora: Path | str | None = None,
+    ) -> Self:
         """A pipeline over a preset with random weights."""
-        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh))
+        return cls(random_model(name, seed=seed, dtype=dtype, mesh=mesh, lora=lora))
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes the model as a released-format folder; see :meth:`LoadedModel.save`."""

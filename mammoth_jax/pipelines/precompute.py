@@ -34,10 +34,10 @@ from mammoth_jax.data.sources import SourceConfig, open_sources
 from mammoth_jax.data.tally import BadInput, Tally
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.objectives.tokenizer import as_float
-from mammoth_jax.training.runs import is_run, read_config
-from mammoth_jax.training.tasks import load_tokenizer
-from mammoth_jax.training.tokenizer_config import TokenizerTraining
+from mammoth_jax.training.config_file import run_config
+from mammoth_jax.training.runs import is_run
 from mammoth_jax.training.tokenizer_kinds import KINDS
+from mammoth_jax.training.tokenizer_weights import load_tokenizer
 
 _STORED = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 
@@ -119,9 +119,7 @@ def precompute(config: Precompute, folder: Path, mesh: Mesh, progress: Progress)
 
 
 def _load(path: str, role: str, mesh: Mesh) -> nnx.Module:
-    config: MammothConfig = (
-        read_config(path, TokenizerTraining).model if is_run(path) else ModelFolder.open(path).config
-    )
+    config: MammothConfig = run_config(path).model if is_run(path) else ModelFolder.open(path).config
     return load_tokenizer(path, KINDS[role](config), mesh)
 
 

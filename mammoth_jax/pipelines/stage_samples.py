@@ -14,7 +14,7 @@ from mammoth_jax.core.parameters import abstract, named_parameters, with_paramet
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.models.mammothtok.model import MammothTok
 from mammoth_jax.models.vae.model import VAE
-from mammoth_jax.pipelines.loading import LoadedModel
+from mammoth_jax.pipelines.loading import LoadedModel, plain_settings
 from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 from mammoth_jax.processing.generation_config import GenerationSettings
 from mammoth_jax.processing.tokenizer import Tokenizer
@@ -82,12 +82,5 @@ def stage_samples(
         )
     words = words_folder(config.frozen, init, run)
     tokenizer = read_words(config.model, words)
-    start = tokenizer.visual_token_id(0)
-    settings = GenerationSettings(
-        end_of_line=tokenizer.id_of("<|endofline|>"),
-        visual_start=start,
-        visual_end=start + config.model.mammothtok.codebook_size,
-        top_k=None,
-        do_sample=True,
-    )
+    settings = plain_settings(config.model, tokenizer)
     return StageSamples(config.samples, mesh, tokenizer, settings, mammothtok, vae)

@@ -17,10 +17,10 @@ from mammoth_jax.data.record import Picture, UnreadableRecord
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammothtok.model import MammothTok, to_uint8
 from mammoth_jax.objectives.tokenizer import as_float
-from mammoth_jax.training.runs import is_run, read_config
-from mammoth_jax.training.tasks import load_tokenizer
-from mammoth_jax.training.tokenizer_config import TokenizerTraining
+from mammoth_jax.training.config_file import run_config
+from mammoth_jax.training.runs import is_run
 from mammoth_jax.training.tokenizer_kinds import MammothTokKind
+from mammoth_jax.training.tokenizer_weights import load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,11 +41,7 @@ class Tokens:
             config = MammothConfig.from_preset(preset)
             module = initialize(lambda: MammothTok(config.mammothtok), 0, mesh, dtype)
         else:
-            config = (
-                read_config(model, TokenizerTraining).model
-                if is_run(model)
-                else ModelFolder.open(model).config
-            )
+            config = run_config(model).model if is_run(model) else ModelFolder.open(model).config
             module = cast(load_tokenizer(model, MammothTokKind(config), mesh), dtype)
         return cls(module, config.mammothtok.encoder.patch_size)  # type: ignore[arg-type]
 

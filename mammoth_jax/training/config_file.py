@@ -8,9 +8,9 @@ from typing import Any
 from mammoth_jax.core.config import decode, load_yaml, merge, parse_overrides
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.presets import config_folder, load_preset, resolve_extends
-from mammoth_jax.training.export import with_measured_latents
 from mammoth_jax.training.joint_config import JointTraining
-from mammoth_jax.training.runs import is_run, split_step
+from mammoth_jax.training.measured_latents import with_measured_latents
+from mammoth_jax.training.runs import CONFIG, is_run, split_step
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 
 TASKS: Mapping[str, type] = {
@@ -40,6 +40,20 @@ def load_training(file: Path, preset: str | None = None, overrides: Sequence[str
         raise InputError(f"{file}: task {task!r} is not one of {', '.join(sorted(TASKS))}")
     config = decode(TASKS[task], data)
     return with_measured_vae(config) if isinstance(config, JointTraining) else config
+
+
+def run_config(path: Path | str) -> TokenizerTraining | JointTraining:
+    """The configuration of a run, ``RUN`` or ``RUN@STEP``, of whatever task.
+
+    Raises:
+      InputError: there is none, or it is damaged.
+    """
+    file = split_step(path)[0] / CONFIG
+    data = load_yaml(file)
+    task = data.get("task")
+    if task not in TASKS:
+        raise InputError(f"{file}: task {task!r} is not one of {', '.join(sorted(TASKS))}")
+    return decode(TASKS[task], data)
 
 
 def read_training(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:

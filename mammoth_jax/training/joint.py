@@ -34,7 +34,9 @@ from mammoth_jax.training.joint_files import (
     words_folder,
 )
 from mammoth_jax.training.joint_objective import DrawByName, JointObjective, same_key, survey
+from mammoth_jax.training.lora import Adapters
 from mammoth_jax.training.optimizer import assign_groups, build_optimizer, learning_rates
+from mammoth_jax.training.origin import keep_origin
 from mammoth_jax.training.packing_geometry import packing_geometry
 from mammoth_jax.training.parameter_groups import needed_parts, read_names
 from mammoth_jax.training.picture_encoder import FrozenEncoder, local_mesh
@@ -95,7 +97,7 @@ def joint_work(
         rates={f"{MODEL}/{n}": r for n, r in learning_rates(config.optimizer, config.run.steps).items()},
         evaluate=JointEvaluation(config, player, frozen, mesh, batches, samples),
         like=lambda: abstract_state({MODEL: player}, {}, mesh, config.run.guard),
-        load=StepLoad.of(config.model, player.template, player.names),
+        load=StepLoad.of(config.model, player.template, changed_names(player)),
     )
 
 
@@ -103,7 +105,7 @@ def joint_player(config: JointTraining, codes: VisualCodes | None = None) -> Pla
     """The model as a stage trains it: the parts that its tasks run, with their policies of what to keep.
 
     Raises:
-      InputError: a group that no parameter belongs to.
+      InputError: a group that no parameter belongs to, or without adapters where they are asked for.
     """
     parts = needed_parts(config.tasks, config.model.condition.mode)
     template = abstract(lambda: Mammoth(config.model, parts=parts))
@@ -116,7 +118,11 @@ def joint_player(config: JointTraining, codes: VisualCodes | None = None) -> Pla
         part = getattr(template, name)
         if part is not None:
             setattr(template, name, with_remat(part, policy))
-    labels = assign_groups(read_names(named_parameters(template), config.tasks), config.optimizer.groups)
+    parameters = named_parameters(template)
+    labels = assign_groups(read_names(parameters, config.tasks), config.optimizer.groups)
+    adapters = None if config.lora is None else Adapters.of(config.lora, parameters, labels)
+    if adapters is not None:
+        labels = adapters.labels(labels)
     return Player(
         template=template,
         names=frozenset(labels),
@@ -124,10 +130,16 @@ def joint_player(config: JointTraining, codes: VisualCodes | None = None) -> Pla
             config=config.objective, drawing=DrawByName(config=config.objective, codes=codes)
         ),
         optimizer=build_optimizer(config.optimizer, labels, config.run.steps),
+        adapters=adapters,
         ema_decay=config.ema_decay,
         survey=survey,
         micro_key=same_key,
     )
+
+
+def changed_names(player: Player) -> frozenset[str]:
+    """The model's own parameters for which the step takes gradients: the trained ones, or the adapted kernels."""
+    return player.names if player.adapters is None else frozenset(player.adapters.kernels)
 
 
 def joint_step(config: JointTraining, player: Player) -> StepFunction:
@@ -236,8 +248,11 @@ class _Start:
         own = {name: p[...] for name, p in named_parameters(model).items()}
         if self._run is not None:
             keep_words(self._words, self._run)
+            keep_origin(self._run, self._init, self._config.model)
             save_frozen(self._run, {n: x for n, x in own.items() if n not in self._player.names})
-        return create_state({MODEL: self._player}, {MODEL: model}, {}, self._mesh, self._config.run.guard)
+        adapters, config = self._player.adapters, self._config.run
+        start = model if adapters is None else adapters.start(config.seed, self._mesh)
+        return create_state({MODEL: self._player}, {MODEL: start}, {}, self._mesh, config.guard)
 
 
 _TRAINABLE = frozenset(("text_decoder", "generation_experts", "vision_tower", "dit", "refiner"))

@@ -10,6 +10,7 @@ from mammoth_jax.data.packing.loader import JointDataConfig
 from mammoth_jax.layers.remat import Remat
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.objectives.joint_config import JointObjectiveConfig
+from mammoth_jax.training.lora import LoRA
 from mammoth_jax.training.optimizer import AdamWConfig
 from mammoth_jax.training.parameter_groups import with_group_patterns
 from mammoth_jax.training.work import RunConfig
@@ -62,8 +63,9 @@ class JointTraining:
     The data's tasks decide which parts of the model run.  Optimiser groups named ``understanding``, ``generation`` and
     ``dit`` need no patterns (``parameter_groups.py``); parameters of no group are frozen.  Pictures are at most as
     large as a square of ``max_side`` pixels (None: of ``model.picture_size``).  ``references`` are the forms in which
-    reference pictures are seen.  ``evaluation_batches`` of the held-out data are looked at each time; with
-    ``evaluation_controls`` again with the words, or the latents to denoise, of other samples (``mismatch.py``).
+    reference pictures are seen.  With ``lora`` adapters of the groups' kernels are trained, and nothing else.
+    ``evaluation_batches`` of the held-out data are looked at each time; with ``evaluation_controls`` again with the
+    words, or the latents to denoise, of other samples (``mismatch.py``).
     """
 
     task: Literal["text", "understanding", "joint"]
@@ -75,6 +77,7 @@ class JointTraining:
     samples: SampleConfig | None = None
     objective: JointObjectiveConfig = JointObjectiveConfig()
     optimizer: AdamWConfig
+    lora: LoRA | None = None
     frozen: FrozenFiles = FrozenFiles()
     max_side: int | None = None
     references: Forms = Forms()

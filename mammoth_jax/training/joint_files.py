@@ -18,8 +18,8 @@ from mammoth_jax.models.mammothtok.model import MammothTok
 from mammoth_jax.models.vae.model import VAE
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.training.joint_config import FrozenFiles
+from mammoth_jax.training.origin import tokenizer_paths
 from mammoth_jax.training.runs import is_run, split_step
-from mammoth_jax.training.start_weights import parts_of
 from mammoth_jax.training.tokenizer_kinds import KINDS
 from mammoth_jax.training.tokenizer_weights import load_tokenizer
 
@@ -74,14 +74,9 @@ def load_frozen(
     Raises:
       InputError: a named folder does not hold it, or it is of other sizes.
     """
-    held = frozenset() if init is None or is_run(init) else parts_of(init)
-    paths = {
-        "mammothtok": files.mammothtok or (init if "mammothtok_encoder" in held else None),
-        "vae": files.vae or (init if "vae" in held else None),
-    }
     found = {
         part: None if path is None else load_tokenizer(path, KINDS[part](config), mesh)
-        for part, path in paths.items()
+        for part, path in tokenizer_paths(files, init).items()
     }
     return found["mammothtok"], found["vae"]  # type: ignore[return-value]
 

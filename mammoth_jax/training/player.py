@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from mammoth_jax.core.parameters import named_parameters, with_parameters
 from mammoth_jax.core.types import Array, Float, Int, PRNGKeyArray
 from mammoth_jax.objectives.losses import LossSum
+from mammoth_jax.training.lora import Adapters
 
 Named = dict[str, Array]
 Batch = Mapping[str, Array]
@@ -77,6 +78,8 @@ class Player:
     names: its trained parameters; the others stay as they are and come from the step's ``frozen``.
     objective: its loss.
     optimizer: from gradients to updates, over ``names``.
+    adapters: low-rank adapters, whose factors are then what is trained, and ``names`` theirs; the network's own
+        parameters are all frozen.
     ema_decay: of the moving average of its weights; None keeps none.
     keep_float32: patterns of parameters that are never rounded to the compute dtype.
     survey: looks at the whole batch ``[accumulation, rows, ...]`` before its parts are taken one by one (what a loss
@@ -89,10 +92,16 @@ class Player:
     names: frozenset[str]
     objective: Objective
     optimizer: optax.GradientTransformation
+    adapters: Adapters | None = None
     ema_decay: float | None = None
     keep_float32: tuple[str, ...] = ()
     survey: Callable[[Batch], Any] | None = None
     micro_key: Callable[[PRNGKeyArray, Int[Array, ""]], PRNGKeyArray] = jax.random.fold_in
+
+    def declared(self) -> dict[str, nnx.Param]:
+        """Every parameter, trained or not, as a shape with its axes."""
+        own = named_parameters(self.template)
+        return own if self.adapters is None else {**own, **self.adapters.declared}
 
     def trained(self, module: nnx.Module) -> Named:
         """The trained parameters of a module of this structure."""
@@ -109,4 +118,7 @@ class Player:
             kept = any(re.search(pattern, name) for pattern in self.keep_float32)
             return x if kept else x.astype(dtype)
 
-        return with_parameters(self.template, {n: held(n, x) for n, x in {**trained, **rest}.items()})
+        values = {**trained, **rest}
+        if self.adapters is not None:
+            values = self.adapters.merge(values)
+        return with_parameters(self.template, {n: held(n, x) for n, x in values.items()})

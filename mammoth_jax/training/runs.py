@@ -1,7 +1,7 @@
 """Training runs on disk: what they were told, and the weights of their checkpoints."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from mammoth_jax.core.config import decode, dump_yaml, encode, load_yaml
 from mammoth_jax.core.errors import InputError
@@ -17,6 +18,7 @@ from mammoth_jax.core.files import prepare_output_folder, write_text_whole
 from mammoth_jax.core.parameters import named_parameters, with_parameters
 from mammoth_jax.training.checkpoint import FOLDER, Checkpoints
 from mammoth_jax.training.hosts import gather
+from mammoth_jax.training.lora import A, AdapterWeights, B, LoRA
 from mammoth_jax.training.state import parameter_shardings
 
 CONFIG, FROZEN = "config.yaml", "frozen"
@@ -35,6 +37,15 @@ def split_step(path: Path | str) -> tuple[Path, int | None]:
     """``RUN@STEP`` as folder and step; ``RUN`` has step ``None``, its newest checkpoint."""
     found = re.fullmatch(r"(.+)@(\d+)", str(path))
     return (Path(found.group(1)), int(found.group(2))) if found else (Path(path), None)
+
+
+def with_step(path: Path | str) -> str:
+    """``RUN@STEP`` for ``RUN``, by its newest checkpoint.
+
+    Raises:
+      InputError: there is no such checkpoint.
+    """
+    return f"{split_step(path)[0]}@{_checkpoint(path).parent.name}"
 
 
 def open_run(run: Path, config: Any) -> None:
@@ -130,11 +141,13 @@ def load_weights(path: Path | str, template: nnx.Module, mesh: Mesh, player: str
     return with_parameters(template, read_arrays(path, abstract_arrays(template, mesh), player))
 
 
-def abstract_arrays(template: nnx.Module, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and place of every parameter of a module, in float32."""
+def abstract_arrays(
+    template: nnx.Module, mesh: Mesh, dtype: DTypeLike = np.float32
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and place of every parameter of a module, in one dtype."""
     places = parameter_shardings(template, mesh)
     return {
-        name: jax.ShapeDtypeStruct(p.shape, np.float32, sharding=places[name])
+        name: jax.ShapeDtypeStruct(p.shape, dtype, sharding=places[name])
         for name, p in named_parameters(template).items()
     }
 
@@ -150,13 +163,24 @@ def held_shapes(path: Path | str, player: str = "model") -> dict[str, tuple[int,
         saved = _weights(reader, _checkpoint(path), player)[1]
         if player == "model" and (run / FROZEN).is_dir():
             saved = {**reader.metadata((run / FROZEN).resolve()).item_metadata.tree, **saved}
-    return {name: tuple(x.shape) for name, x in saved.items()}
+    return {name: tuple(x.shape) for name, x in saved.items() if not _is_factor(name)}
+
+
+def trained_names(path: Path | str) -> frozenset[str]:
+    """The parameters of the model that a run changes: those that it trains, or the kernels that its adapters change.
+
+    Raises:
+      InputError: there is no such checkpoint.
+    """
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = _weights(reader, _checkpoint(path), "model")[1]
+    return frozenset(name.removesuffix(A).removesuffix(B) for name in saved)
 
 
 def read_arrays(
     path: Path | str, wanted: Mapping[str, jax.ShapeDtypeStruct], player: str = "model"
 ) -> dict[str, jax.Array]:
-    """Those of the wanted arrays that a run holds, each where it is wanted.
+    """Those of the wanted arrays that a run holds, each where it is wanted; adapters are merged into their kernels.
 
     Raises:
       InputError: there is no such checkpoint, or an array has another shape in it.
@@ -167,9 +191,39 @@ def read_arrays(
         own = {name: x for name, x in wanted.items() if name in saved}
         _check_shapes(path, own, saved)
         out = _partly(reader, folder, {kept: {player: own}})[kept][player] if own else {}
-        if player == "model":
-            out = {**read_frozen(run, {n: x for n, x in wanted.items() if n not in own}), **out}
+    if player != "model":
+        return out
+    adapted = {name: x for name, x in wanted.items() if name + A in saved}
+    exact = {n: jax.ShapeDtypeStruct(x.shape, np.float32, sharding=x.sharding) for n, x in adapted.items()}
+    out |= read_frozen(run, {n: exact.get(n, x) for n, x in wanted.items() if n not in own})
+    if adapted:
+        mesh = next(iter(adapted.values())).sharding.mesh
+        merged = read_adapters(path, mesh, adapted).merged({n: out[n] for n in adapted if n in out})
+        out |= {name: x.astype(wanted[name].dtype) for name, x in merged.items()}
     return out
+
+
+def read_adapters(path: Path | str, mesh: Mesh, kernels: Iterable[str] | None = None) -> AdapterWeights:
+    """The adapters of a run (of these kernels; None is all), float32, on every device.
+
+    Raises:
+      InputError: there is no such checkpoint, or the run trains whole parameters.
+    """
+    told = load_yaml(split_step(path)[0] / CONFIG).get("lora")
+    if told is None:
+        raise InputError(f"{path} is a run without adapters (lora); give it as --model")
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    folder = _checkpoint(path)
+    with ocp.PyTreeCheckpointer() as reader:
+        kept, saved = _weights(reader, folder, "model")
+        names = list(saved) if kernels is None else [name + suffix for name in kernels for suffix in (A, B)]
+        wanted = {
+            name: jax.ShapeDtypeStruct(tuple(saved[name].shape), np.float32, sharding=everywhere)
+            for name in names
+        }
+        factors = _partly(reader, folder, {kept: {"model": wanted}})[kept]["model"]
+    config = decode(LoRA, told, "lora")
+    return AdapterWeights(factors, config.rank, config.alpha)
 
 
 def save_frozen(run: Path, arrays: Mapping[str, jax.Array]) -> None:
@@ -214,6 +268,10 @@ def _weights(reader: Any, folder: Path, player: str) -> tuple[str, Mapping[str, 
     held = reader.metadata(folder).item_metadata.tree
     kept = "ema" if held["ema"] and player in held["ema"] else "params"
     return kept, held[kept].get(player, {})
+
+
+def _is_factor(name: str) -> bool:
+    return name.endswith((A, B))
 
 
 def _check_shapes(path: Path | str, wanted: Mapping[str, Any], saved: Mapping[str, Any]) -> None:

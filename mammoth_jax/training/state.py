@@ -43,7 +43,7 @@ class TrainState:
 
 def create_state(
     players: Mapping[str, Player],
-    modules: Mapping[str, nnx.Module],
+    modules: Mapping[str, nnx.Module | Named],
     carried: Any,
     mesh: Mesh,
     guard: Guard = Guard(),
@@ -52,14 +52,15 @@ def create_state(
 
     Args:
       players: who is trained.
-      modules: their weights, on the mesh.
+      modules: their weights, on the mesh; or the trained ones alone, by name.
       carried: what the objectives start with; replicated.
       mesh: devices.
       guard: the step's.
     """
     params, optimizer, ema = {}, {}, {}
     for name, player in players.items():
-        own = player.trained(modules[name])
+        start = modules[name]
+        own = player.trained(start) if isinstance(start, nnx.Module) else start
         params[name] = {key: jnp.asarray(x, jnp.float32) for key, x in own.items()}
         layout = optimizer_shardings(player, params[name], mesh)
         optimizer[name] = jax.jit(player.optimizer.init, out_shardings=layout)(params[name])
@@ -86,8 +87,8 @@ def abstract_state(
 
     params, optimizer, ema = {}, {}, {}
     for name, player in players.items():
-        places = parameter_shardings(player.template, mesh)
-        shapes = {key: p for key, p in named_parameters(player.template).items() if key in player.names}
+        shapes = {key: p for key, p in player.declared().items() if key in player.names}
+        places = _places(shapes, mesh)
         params[name] = {
             key: jax.ShapeDtypeStruct(p.shape, jnp.float32, sharding=places[key]) for key, p in shapes.items()
         }
@@ -104,16 +105,19 @@ def parameter_shardings(
     module: nnx.Module, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES
 ) -> dict[str, NamedSharding]:
     """Where each parameter of a module lies on the mesh, by name."""
-    return {
-        name: named_sharding(mesh, p.axes, tuple(p.shape), rules)
-        for name, p in named_parameters(module).items()
-    }
+    return _places(named_parameters(module), mesh, rules)
+
+
+def _places(
+    parameters: Mapping[str, nnx.Param], mesh: Mesh, rules: ShardingRules = DEFAULT_RULES
+) -> dict[str, NamedSharding]:
+    return {name: named_sharding(mesh, p.axes, tuple(p.shape), rules) for name, p in parameters.items()}
 
 
 def optimizer_shardings(player: Player, params: Named, mesh: Mesh) -> Any:
     """The optimiser state's shardings: moments beside their parameters, counters everywhere."""
     shapes = jax.eval_shape(player.optimizer.init, params)
-    placed = parameter_shardings(player.template, mesh)
+    placed = _places(player.declared(), mesh)
     own = {name: placed[name] for name in params}
     everywhere = NamedSharding(mesh, PartitionSpec())
 
