@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from mammoth_jax.benchmarks.costs import Cost
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.models.backbone.cache import CacheFormat, KVCache
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.pipelines.step_formats import WeightFormat
@@ -78,6 +78,6 @@ def cache_bytes(like: KVCache, config: MammothConfig, mesh: Mesh, rows: int, slo
     leaves = jax.tree.leaves((like.keys, like.values))
     each = sum(x.size * x.dtype.itemsize for x in leaves) // (like.length.shape[0] * like.capacity)
     shape = (rows, config.backbone.decoder.num_kv_heads)
-    spec = DEFAULT_RULES.spec(("batch", "kv_heads"), shape, dict(mesh.shape), move=False)
+    spec = current_rules().spec(("batch", "kv_heads"), shape, dict(mesh.shape), move=False)
     shards = math.prod(shape) // math.prod(NamedSharding(mesh, spec).shard_shape(shape))
     return rows * slots * each // shards

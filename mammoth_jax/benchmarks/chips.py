@@ -1,6 +1,7 @@
 """TPU chips: what one computes, holds and moves at most, by their makers' figures, and the slices named after them."""
 
 import dataclasses
+import math
 
 from mammoth_jax.core.errors import InputError
 
@@ -85,3 +86,23 @@ def chip_of(topology: str) -> Chip:
         want = "x".join("ABC"[: CHIPS[name].dimensions])
         raise InputError(f"topology {topology!r}: slices of {name} are named {name}:{want}")
     return CHIPS[name]
+
+
+def num_chips(topology: str) -> int:
+    """Chips of a slice.
+
+    Raises:
+      InputError: see :func:`chip_of`.
+    """
+    chip_of(topology)
+    return math.prod(int(side) for side in topology.partition(":")[2].split("x"))
+
+
+def num_devices(topology: str) -> int:
+    """Devices of a slice as JAX counts them; some chips are two.
+
+    Raises:
+      InputError: see :func:`chip_of`.
+    """
+    name = chip_of(topology).name
+    return num_chips(topology) * next((n for chip, n in _DEVICE_KINDS.values() if chip == name), 1)

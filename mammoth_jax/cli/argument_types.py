@@ -1,6 +1,6 @@
 """Values on the command line: sizes, ranges; each refuses what it cannot read in one line."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 
 
 def size(text: str) -> tuple[int, int]:
@@ -27,3 +27,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def add_rules_option(parser: ArgumentParser) -> None:
+    """Declares ``--rules``: which mesh axes divide which dimensions (``core.sharding.ShardingRules``)."""
+    parser.add_argument(
+        "--rules",
+        default="",
+        metavar="NAME=AXIS+...,...",
+        help="what the mesh axes divide: length=tensor also divides rows' tokens between layers, embed=fsdp+data "
+        "weights over both axes; default: data and fsdp divide rows, fsdp weights, tensor heads and widths",
+    )

@@ -49,6 +49,7 @@ COMMANDS = {
         Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),
         Command("verify", "compare this installation with recorded numbers", "mammoth_jax.cli.verify"),
         Command("bench", "measure this machine on the model's programs", "mammoth_jax.cli.bench"),
+        Command("plan", "memory and time of a training step on a slice, on paper", "mammoth_jax.cli.plan"),
         Command(
             "compile",
             "compile for a TPU slice without one: does it fit, how fast?",

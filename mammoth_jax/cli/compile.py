@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mammoth_jax.cli.argument_types import positive, size
+from mammoth_jax.cli.argument_types import add_rules_option, positive, size
 from mammoth_jax.cli.model_options import add_loop_options
 from mammoth_jax.core.errors import InputError
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology", required=True, metavar="CHIP:AxB[xC]", help="slice, e.g. v5p:2x2x1 or v5e:2x4"
     )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="layout of its devices; default: all fsdp")
+    add_rules_option(parser)
     parser.add_argument("--size", type=size, metavar="WxH", help="pixels; default: the model's own square")
     parser.add_argument("--grid", type=size, metavar="WxH", help="visual tokens; default: from the size")
     parser.add_argument(
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from mammoth_jax.benchmarks.aot import require_libtpu, slice_devices
     from mammoth_jax.benchmarks.chips import chip_of
     from mammoth_jax.core.mesh import parse_mesh
+    from mammoth_jax.core.sharding import parse_rules, use_rules
 
     chip_of(args.topology)
     sweeps = args.sweep or args.sweep_meshes is not None
@@ -81,10 +83,13 @@ def run(args: argparse.Namespace) -> int:
     if args.sweep_meshes is not None and not listed:
         raise InputError("--sweep-meshes: no mesh; write e.g. 'fsdp=4;fsdp=2,tensor=2'")
     preflight = _preflight(args)
+    rules = parse_rules(args.rules)
     libtpu = require_libtpu()
-    if sweeps:
-        return _sweep(preflight, listed or preflight.meshes(), args, libtpu)
-    return _one(preflight, named or {"data": 1, "fsdp": len(slice_devices(args.topology)), "tensor": 1}, args)
+    with use_rules(rules):
+        if sweeps:
+            return _sweep(preflight, listed or preflight.meshes(), args, libtpu)
+        devices = len(slice_devices(args.topology))
+        return _one(preflight, named or {"data": 1, "fsdp": devices, "tensor": 1}, args)
 
 
 def _preflight(args: argparse.Namespace) -> "Preflight":
@@ -203,6 +208,7 @@ def _sweep(
     results: list[dict[str, Any]] = []
     key = {
         **json.loads(json.dumps(preflight.describe())),
+        **({"rules": args.rules} if args.rules else {}),
         "versions": {"jax": jax.__version__, "libtpu": libtpu},
     }
 

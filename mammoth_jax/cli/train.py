@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mammoth_jax.cli.argument_types import add_rules_option
 from mammoth_jax.cli.model_options import add_mesh_option
 from mammoth_jax.core.errors import InputError
 
@@ -33,11 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one process of several: auto (Slurm, GKE, TPU pods), or ADDRESS:PORT,COUNT,NUMBER",
     )
     add_mesh_option(parser)
+    add_rules_option(parser)
     parser.set_defaults(overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 at the last step, 1 if the guard or a full disk stopped it, 130 if it was interrupted."""
+    from mammoth_jax.core.sharding import parse_rules, use_rules
+
+    with use_rules(parse_rules(args.rules)):
+        return _train(args)
+
+
+def _train(args: argparse.Namespace) -> int:
     import jax
 
     from mammoth_jax.benchmarks.chips import device_peak_flops

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from mammoth_jax.core.initializers import ZEROS, Initializer, generator
-from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
+from mammoth_jax.core.sharding import ShardingRules, named_sharding
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -73,7 +73,7 @@ def abstract(build: Callable[[], M], dtype: Any = jnp.float32) -> M:
     return jax.eval_shape(lambda: cast(build(), dtype))
 
 
-def shardings(module: M, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> M:
+def shardings(module: M, mesh: Mesh, rules: ShardingRules | None = None) -> M:
     """The module with each array replaced by its sharding on ``mesh``."""
     named = {
         name: named_sharding(mesh, p.axes, p.shape, rules) for name, p in named_parameters(module).items()
@@ -86,7 +86,7 @@ def initialize(
     seed: int,
     mesh: Mesh,
     dtype: Any = jnp.float32,
-    rules: ShardingRules = DEFAULT_RULES,
+    rules: ShardingRules | None = None,
 ) -> M:
     """Random weights, one array at a time directly into its shards: no device holds more than its part."""
     module = abstract(build)

@@ -5,6 +5,7 @@ Every parameter carries one logical name per dimension (``("embed", "mlp")``), e
 moved to the next dimension that it divides (a stacked-layer axis included), and replicated only when there is none.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -102,17 +103,50 @@ def _place(
 
 DEFAULT_RULES = ShardingRules()
 
+_override = jax.make_user_context(None)  # a value that programs are compiled for: another one compiles again
+
+
+def use_rules(rules: ShardingRules) -> contextlib.AbstractContextManager[None]:
+    """``with use_rules(rules):`` weights are placed, and programs called (compiled) inside divided, by these rules."""
+    return _override(rules)
+
+
+def current_rules() -> ShardingRules:
+    """The rules of :func:`use_rules`, else :data:`DEFAULT_RULES`."""
+    return DEFAULT_RULES if _override.value is None else _override.value
+
+
+def parse_rules(text: str) -> ShardingRules:
+    """``"length=tensor,embed=fsdp+data"`` as the default rules but for the names given; ``embed=`` divides nothing.
+
+    Raises:
+      InputError: an unknown name or axis, or a name given twice.
+    """
+    known = [field.name for field in dataclasses.fields(ShardingRules)]
+    given: dict[str, tuple[str, ...]] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, axes = item.partition("=")
+        if name not in known or not equals:
+            raise InputError(
+                f"sharding rule {item!r}: write NAME=AXIS or NAME=AXIS+AXIS; names: {', '.join(known)}"
+            )
+        if name in given:
+            raise InputError(f"sharding rule {name!r} is given twice in {text!r}")
+        given[name] = tuple(axis for axis in axes.split("+") if axis)
+    return ShardingRules(**given)
+
 
 def named_sharding(
-    mesh: Mesh, axes: Axes, shape: Sequence[int], rules: ShardingRules = DEFAULT_RULES
+    mesh: Mesh, axes: Axes, shape: Sequence[int], rules: ShardingRules | None = None
 ) -> NamedSharding:
-    """The sharding of a weight on a mesh."""
-    return NamedSharding(mesh, rules.spec(axes, shape, dict(mesh.shape)))
+    """The sharding of a weight on a mesh, by the current rules unless others are given."""
+    return NamedSharding(mesh, (rules or current_rules()).spec(axes, shape, dict(mesh.shape)))
 
 
-def constrain(x: jax.Array, *axes: str | None, rules: ShardingRules = DEFAULT_RULES) -> jax.Array:
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """States the sharding of an activation; does nothing when no mesh is set (``jax.set_mesh``)."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, rules.spec(axes, x.shape, dict(mesh.shape), move=False))
+    spec = current_rules().spec(axes, x.shape, dict(mesh.shape), move=False)
+    return jax.lax.with_sharding_constraint(x, spec)

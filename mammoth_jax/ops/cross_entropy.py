@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.core.types import Array, Float, Int
 
 Carry = TypeVar("Carry")
@@ -99,7 +99,7 @@ def _layout(hidden: Array, heads: Sequence[Array], columns: tuple[int, ...], blo
     sizes = dict(mesh.shape) if on_mesh else {}
 
     def axes(names: tuple[str | None, ...], array: Array) -> list[tuple[str, ...]]:
-        spec = DEFAULT_RULES.spec(names, array.shape, sizes, move=False)
+        spec = current_rules().spec(names, array.shape, sizes, move=False)
         return [(a,) if isinstance(a, str) else tuple(a or ()) for a in spec]
 
     placed, first = [], 0

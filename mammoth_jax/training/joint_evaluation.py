@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.core.rng import named_key
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.core.types import Array, PRNGKeyArray
 from mammoth_jax.data.packing.loader import JointDataConfig
 from mammoth_jax.data.packing.workers import OpenPool
@@ -99,7 +99,7 @@ class JointEvaluation:
         run = self._config.run
         rows = run.batch_size // run.accumulation
         batches = self._batches(data, rows, change_pools)
-        place = NamedSharding(self._mesh, PartitionSpec(DEFAULT_RULES.batch))
+        place = NamedSharding(self._mesh, PartitionSpec(current_rules().batch))
         sums: list[dict[str, LossSum]] = []
         try:
             for number in range(self._config.evaluation_batches):

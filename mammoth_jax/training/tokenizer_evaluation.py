@@ -15,7 +15,7 @@ from PIL import Image
 from checkpoint_convert.published import load_inception
 from mammoth_jax.core.files import write_text_whole, write_whole
 from mammoth_jax.core.parameters import with_parameters
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.core.types import Array, Float, UInt8
 from mammoth_jax.data.loader import DataConfig
 from mammoth_jax.models.inception import Inception
@@ -87,7 +87,7 @@ class TokenizerEvaluation:
         run = self._config.run
         rows = run.batch_size // run.accumulation
         batches = open_batches(config, rows, run.seed)
-        sharding = NamedSharding(self._mesh, PartitionSpec(DEFAULT_RULES.batch))
+        sharding = NamedSharding(self._mesh, PartitionSpec(current_rules().batch))
         try:
             for _ in range(-(-run.evaluation_pictures // rows)):
                 yield jax.make_array_from_process_local_data(sharding, next(batches)["picture"])

@@ -6,7 +6,14 @@ from jax.sharding import PartitionSpec as P
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh, parse_mesh, single_device_mesh
-from mammoth_jax.core.sharding import ShardingRules, constrain, named_sharding
+from mammoth_jax.core.sharding import (
+    ShardingRules,
+    constrain,
+    current_rules,
+    named_sharding,
+    parse_rules,
+    use_rules,
+)
 
 SIZES = {"data": 1, "fsdp": 4, "tensor": 2}
 RULES = ShardingRules()
@@ -71,3 +78,25 @@ def test_weights_are_cut_as_the_spec_says():
 def test_constraints_do_nothing_without_a_mesh():
     x = jax.numpy.zeros((8, 6))
     assert constrain(x, "batch", None) is x
+
+
+def test_rules_from_text_replace_the_named_ones():
+    assert parse_rules("") == ShardingRules()
+    rules = parse_rules("length=tensor, embed=fsdp+data, mlp=")
+    assert rules == ShardingRules(length=("tensor",), embed=("fsdp", "data"), mlp=())
+
+
+@pytest.mark.parametrize("text", ["wings=fsdp", "length", "length=model", "mlp=fsdp,mlp=tensor"])
+def test_malformed_rules_are_bad_input(text):
+    with pytest.raises(InputError):
+        parse_rules(text)
+
+
+def test_rules_hold_for_weights_and_activations_inside_their_scope():
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    with use_rules(parse_rules("length=tensor,embed=fsdp+data")), jax.set_mesh(mesh):
+        x = jax.jit(lambda x: constrain(x, "batch", "length", None))(jax.numpy.zeros((4, 6, 2)))
+        assert named_sharding(mesh, ("embed",), (8,)).spec == P(("fsdp", "data"))
+    assert x.sharding.shard_shape(x.shape) == (1, 3, 2)
+    assert current_rules() == ShardingRules()
+    assert named_sharding(mesh, ("embed",), (8,)).spec == P("fsdp")

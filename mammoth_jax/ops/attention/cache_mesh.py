@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 
 
 def on_each_device(
@@ -30,7 +30,7 @@ def on_each_device(
     }
     if math.prod(free.values()) <= 1:
         return run
-    heads = DEFAULT_RULES.spec(("batch", "kv_heads"), rows_and_heads, free, move=False)
+    heads = current_rules().spec(("batch", "kv_heads"), rows_and_heads, free, move=False)
     arguments, result = specs(heads)
     return jax.shard_map(
         run,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.ops.attention.task import AttentionMask, AttentionTask, Implementation
 
@@ -67,14 +67,14 @@ def divide(task: AttentionTask) -> Division:
     }
     axes = ("batch", "length", "heads", None)
     shape = (task.batch, task.query_length, task.heads, task.head_dim)
-    batch, _, heads, _ = map(_names, DEFAULT_RULES.spec(axes, shape, free, move=False))
+    batch, _, heads, _ = map(_names, current_rules().spec(axes, shape, free, move=False))
     axes = ("batch", "length", "kv_heads", None)
     shape = (task.batch, task.key_length, task.kv_heads, task.head_dim)
-    kv_heads = _names(DEFAULT_RULES.spec(axes, shape, free, move=False)[2])
+    kv_heads = _names(current_rules().spec(axes, shape, free, move=False)[2])
     division = Division(tuple(free.items()), batch, heads, kv_heads)
     if heads == kv_heads and heads:
         return division
-    wanted = tuple(axis for axis in DEFAULT_RULES.heads if free.get(axis, 1) > 1)
+    wanted = tuple(axis for axis in current_rules().heads if free.get(axis, 1) > 1)
     devices = division.count(wanted)
     group = task.heads // task.kv_heads
     if heads and group % (task.heads // division.count(heads)) == 0:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.ops.routed_ffn.choice import chosen_implementation
 from mammoth_jax.ops.routed_ffn.experts import ExpertKernels
@@ -43,7 +43,7 @@ def _num_token_shards(shape: Sequence[int]) -> int:
     """Over how many devices the mesh divides the tokens."""
     sizes = dict(jax.sharding.get_abstract_mesh().shape)
     shards = 1
-    for axes in DEFAULT_RULES.spec(("batch", "length", None), shape, sizes, move=False):
+    for axes in current_rules().spec(("batch", "length", None), shape, sizes, move=False):
         for axis in (axes,) if isinstance(axes, str) else axes or ():
             shards *= sizes[axis]
     return shards

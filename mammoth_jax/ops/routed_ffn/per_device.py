@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.ops.routed_ffn.experts import ExpertKernels
 
@@ -32,7 +32,7 @@ def route_per_device(
     if mesh.empty or mesh.size == 1 or mesh.are_all_axes_manual:
         return _combine(hard, x, experts, expert, weights)
     sizes = dict(mesh.shape)
-    tokens = DEFAULT_RULES.spec(("batch", "length", None), x.shape, sizes, move=False)
+    tokens = current_rules().spec(("batch", "length", None), x.shape, sizes, move=False)
     width, tall = (
         _slices(kernel, at, sizes) for kernel, at in ((experts[0].gate, -1), (experts[0].down, -2))
     )
@@ -59,7 +59,8 @@ def held_as_applied(experts: Sequence[ExpertKernels]) -> bool:
         (experts[0].down, -2, ("layers", "mlp", "embed")),
     )
     return all(
-        DEFAULT_RULES.spec(axes, stack.shape, sizes) == _slices(stack, at, sizes) for stack, at, axes in held
+        current_rules().spec(axes, stack.shape, sizes) == _slices(stack, at, sizes)
+        for stack, at, axes in held
     )
 
 
@@ -67,7 +68,7 @@ def _slices(kernel: Float[Array, "*l d f"], width: int, sizes: dict[str, int]) -
     """A device's slice of the expert's width, which is dimension ``width`` of a kernel or of a stack of them."""
     axes: list[str | None] = [None] * kernel.ndim
     axes[width] = "mlp"
-    return DEFAULT_RULES.spec(axes, kernel.shape, sizes, move=False)
+    return current_rules().spec(axes, kernel.shape, sizes, move=False)
 
 
 def _combine(

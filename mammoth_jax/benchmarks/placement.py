@@ -1,0 +1,87 @@
+"""Where parameters lie on a mesh, by the sharding rules: how much each device holds, and what no axis divides."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mammoth_jax.core.sharding import current_rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A parameter on a mesh.
+
+    Attributes:
+        name, shape: its own.
+        trained: whether a step changes it.
+        shards: parts of it that differ; each device holds one.
+        over_batch: of them those over the axes that divide the batch: they are gathered before use.
+        missing: mesh axes that its rules name and that divide none of its dimensions: it lies whole on each of them.
+        wanted: parts that there would be without missing axes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    trained: bool
+    shards: int
+    over_batch: int
+    missing: tuple[str, ...]
+    wanted: int
+
+    @property
+    def size(self) -> int:
+        """Numbers in all of it."""
+        return math.prod(self.shape)
+
+    @property
+    def share(self) -> int:
+        """Numbers on each device."""
+        return self.size // self.shards
+
+    @property
+    def excess(self) -> int:
+        """Numbers on each device beyond an even share."""
+        return self.share - self.size // self.wanted
+
+
+def place(
+    name: str,
+    shape: Sequence[int],
+    axes: Sequence[str | None],
+    trained: bool,
+    mesh: Mapping[str, int],
+) -> Placed:
+    """A parameter by its logical axes on a mesh of these sizes, by the current rules."""
+    rules, sizes = current_rules(), dict(mesh)
+    spec = rules.spec(axes, shape, sizes)
+    used = [a for entry in spec for a in ((entry,) if isinstance(entry, str) else entry or ())]
+    asked = [a for logical in axes for a in rules.mesh_axes(logical) if sizes.get(a, 1) > 1]
+
+    def parts(names: Iterable[str]) -> int:
+        return math.prod(sizes[a] for a in names)
+
+    over_batch = parts(a for a in used if a in rules.batch)
+    missing = tuple(a for a in asked if a not in used)
+    return Placed(name, tuple(shape), trained, parts(used), over_batch, missing, parts(asked))
+
+
+def replicated(placed: Iterable[Placed], item: Mapping[bool, int]) -> list[dict[str, Any]]:
+    """Parameters that lie whole on an axis that should divide them, the costliest first.
+
+    Args:
+      placed: all parameters.
+      item: bytes of the state for each number of a parameter, by whether it is trained.
+    """
+    found = [
+        {
+            "name": p.name,
+            "shape": list(p.shape),
+            "axes": list(p.missing),
+            "bytes": p.share * item[p.trained],
+            "excess": p.excess * item[p.trained],
+        }
+        for p in placed
+        if p.missing
+    ]
+    return sorted(found, key=lambda each: -each["excess"])
