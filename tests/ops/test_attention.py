@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mammoth_jax.core.mesh import make_mesh
+from mammoth_jax.core.sharding import ShardingRules, use_rules
 from mammoth_jax.ops.attention import attention
 from mammoth_jax.ops.attention.chunked import Chunked
 from mammoth_jax.ops.attention.library import CUDNN, Splash
@@ -239,12 +240,17 @@ def test_keys_of_another_segment_do_not_matter():
     ],
     ids=["heads", "heads of one", "length", "rows"],
 )
-def test_a_mesh_changes_nothing(heads, batch, sizes, implementation):
+def test_a_mesh_changes_nothing(heads, batch, sizes, implementation, rules=ShardingRules()):
     segments = ((70, 70), (70, 70))
     case = Case("", heads=heads, batch=batch, head_dim=16, causal=True, segments=segments, lengths=(148, 148))
     arrays, options = make_inputs(case)
     expected = value_and_gradients(arrays, options, "reference")
-    with jax.set_mesh(make_mesh(sizes)):
+    with jax.set_mesh(make_mesh(sizes)), use_rules(rules):
         found = value_and_gradients(arrays, options, implementation)
     for want, have in zip(expected, found, strict=True):
         np.testing.assert_allclose(have, want, atol=2e-5 * float(jnp.abs(want).max()))
+
+
+def test_tokens_divided_between_layers_change_nothing():
+    sizes = {"data": 1, "fsdp": 2, "tensor": 4}
+    test_a_mesh_changes_nothing((4, 4), 2, sizes, SMALL_BLOCKS, ShardingRules(length=("tensor",)))

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
+from mammoth_jax.core.sharding import ShardingRules, use_rules
 from mammoth_jax.core.target import target_platform
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.routing import route, route_ffn
@@ -96,6 +97,17 @@ def test_eight_devices_give_what_one_gives(implementation):
     batch = ("data", "fsdp")
     with jax.set_mesh(mesh):
         got = value_and_gradients(implementation, place(x, batch), placed, place(expert, batch))
+    assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("width", [24, 23], ids=["both divided", "the tokens alone"])
+def test_tokens_that_are_divided_over_the_axis_of_the_width(width):
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    cut = [ExpertKernels(e.gate[:, :width], e.up[:, :width], e.down[:width]) for e in kernels(2)]
+    arguments = (tokens(), cut, generation_tokens(17))
+    wanted = value_and_gradients(Both(), *arguments)
+    with jax.set_mesh(mesh), use_rules(ShardingRules(length=("tensor",))):
+        got = value_and_gradients(Ragged(), *arguments)
     assert_close(got, wanted)
 
 

@@ -65,10 +65,11 @@ def divide(task: AttentionTask) -> Division:
         for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
         if kind != AxisType.Manual  # axes that an enclosing shard_map has taken are divided already
     }
-    axes = ("batch", "length", "heads", None)
+    # between layers ``tensor`` may divide the tokens; here it divides heads, and every device has all tokens
+    axes = ("batch", None, "heads", None)
     shape = (task.batch, task.query_length, task.heads, task.head_dim)
     batch, _, heads, _ = map(_names, current_rules().spec(axes, shape, free, move=False))
-    axes = ("batch", "length", "kv_heads", None)
+    axes = ("batch", None, "kv_heads", None)
     shape = (task.batch, task.key_length, task.kv_heads, task.head_dim)
     kv_heads = _names(current_rules().spec(axes, shape, free, move=False)[2])
     division = Division(tuple(free.items()), batch, heads, kv_heads)

@@ -2,6 +2,8 @@
 
 Tokens are never sent to another device.  Each device orders those that it has and applies its slice of every expert's
 width; the sum over the slices is one ``psum``.  Weights that are sharded over the batch's axes are gathered on entry.
+Where the rules divide a row's tokens over the axis that divides the width, the row is gathered before and its sums are
+scattered afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,10 +39,19 @@ def route_per_device(
         _slices(kernel, at, sizes) for kernel, at in ((experts[0].gate, -1), (experts[0].down, -2))
     )
     summed = width[-1]
+    if summed is not None and tokens[1] not in (None, summed):
+        tokens = PartitionSpec(tokens[0], None, None)
+    divided = None if summed is None else tokens[1]
     slices = ExpertKernels(width, width, tall, None if experts[0].layer is None else PartitionSpec())  # type: ignore[arg-type]
 
     def local(x: Array, experts: Sequence[ExpertKernels], expert: Array, weights: Array | None) -> Array:
+        if divided is not None:  # all tokens of a row meet every slice of the width
+            x, expert, weights = jax.tree.map(
+                lambda y: jax.lax.all_gather(y, divided, axis=1, tiled=True), (x, expert, weights)
+            )
         out = _combine(hard, x, experts, expert, weights)
+        if divided is not None:
+            return jax.lax.psum_scatter(out, divided, scatter_dimension=1, tiled=True)
         return out if summed is None else jax.lax.psum(out, summed)
 
     return jax.shard_map(
