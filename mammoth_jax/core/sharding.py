@@ -59,7 +59,7 @@ class ShardingRules:
         """The partition of an array of this shape.
 
         With ``move`` (for weights) a mesh axis that does not divide its dimension goes to the largest other dimension
-        that it divides; without it (for activations) it is left out.
+        that it divides, one without an axis of its own before others; without it (for activations) it is left out.
 
         Raises:
           InputError: two dimensions of the array claim the same mesh axis ("colliding axes").
@@ -79,8 +79,8 @@ class ShardingRules:
                 if not _place(axis, dim, placed, shape, mesh_shape):
                     homeless.append(axis)
         for axis in homeless if move else ():
-            for dim in sorted(range(len(shape)), key=lambda i: -shape[i]):
-                if not placed[dim] and _place(axis, dim, placed, shape, mesh_shape):
+            for dim in sorted(range(len(shape)), key=lambda i: (bool(placed[i]), -shape[i])):
+                if _place(axis, dim, placed, shape, mesh_shape):
                     break
         return PartitionSpec(*(tuple(p) if len(p) > 1 else (p[0] if p else None) for p in placed))
 

@@ -48,6 +48,7 @@ def test_names_map_to_mesh_axes():
 def test_an_axis_that_does_not_divide_moves_to_the_largest_that_does():
     assert RULES.spec(("embed", "heads", None), (64, 7, 120), SIZES) == P("fsdp", None, "tensor")
     assert RULES.spec(("layers", "embed"), (12, 63), SIZES) == P("fsdp", None)
+    assert RULES.spec(("embed", "mlp"), (63, 64), SIZES) == P(None, ("tensor", "fsdp"))
 
 
 def test_an_axis_without_a_place_is_left_out():
