@@ -62,6 +62,7 @@ def stacks(config: JointTraining) -> Iterator[Stack]:
     model, packing, remat = config.model, config.data.packing, config.remat
     parts = needed_parts(config.tasks, model.condition.mode)
     c = model.backbone.decoder
+    experts = c.experts.kind != "none" and "generation_experts" in parts
     heads, pairs = c.num_heads * c.head_dim, 2 * c.num_kv_heads * c.head_dim
     yield Stack(
         "decoder.segments.",
@@ -69,7 +70,7 @@ def stacks(config: JointTraining) -> Iterator[Stack]:
         packing.tokens,
         c.hidden_size,
         heads,
-        3 * c.hidden_size,
+        (5 if experts else 3) * c.hidden_size,  # tokens are also held in the order of their experts
         heads + pairs + 3 * c.intermediate_size,
         remat.decoder,
     )

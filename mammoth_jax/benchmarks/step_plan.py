@@ -147,8 +147,10 @@ class _Step:
         return self.rows * self.item * sum(s.offloaded() for s in self.stacks if self._differentiated(s))
 
     def working(self) -> dict[str, int]:
-        """What the largest pieces of the backward pass need for themselves, one at a time; weights of a layer are there
-        twice, as values and as a gradient that is not divided yet.
+        """What the largest pieces of the backward pass need for themselves, one at a time.
+
+        Weights of a layer are there twice, as values and as a gradient that is not divided yet; those of experts, which
+        the grouped products read from one array, twice more.
         """
         tensor, tokens = self.mesh["tensor"], self.config.data.packing.tokens
         width = self.config.model.backbone.decoder.hidden_size
@@ -231,10 +233,12 @@ class _Step:
     def _layer(self, prefix: str) -> int:
         """Numbers of the largest layer of a stack, as it is used: gathered over the axes that divide the batch."""
         layers: dict[str, int] = {}
+        routed = {p.name.split(".ffn.1.")[0] for p in self.placed if ".ffn.1." in p.name}
         for p in self.placed:
             if p.name.startswith(prefix):
                 run = p.name.removeprefix(prefix).split(".")[0] if prefix == "decoder.segments." else ""
-                layers[run] = layers.get(run, 0) + p.share * p.over_batch // p.shape[0]
+                copies = 2 if ".ffn." in p.name and p.name.split(".ffn.")[0] in routed else 1
+                layers[run] = layers.get(run, 0) + copies * p.share * p.over_batch // p.shape[0]
         return max(layers.values(), default=0)
 
     def _largest(self, ending: str, dimension: int) -> int:

@@ -208,7 +208,7 @@ def _sweep(
     results: list[dict[str, Any]] = []
     key = {
         **json.loads(json.dumps(preflight.describe())),
-        **({"rules": args.rules} if args.rules else {}),
+        "rules": args.rules,
         "versions": {"jax": jax.__version__, "libtpu": libtpu},
     }
 

@@ -18,6 +18,7 @@ from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.cli import compile as command
 from mammoth_jax.cli.main import main
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.sharding import current_rules
 
 GIB = 2**30
 V5P = 95.74
@@ -89,6 +90,24 @@ def test_a_configuration_names_its_stage_and_takes_overrides(programs, monkeypat
     out = capsys.readouterr().out
     assert seen == [12]
     assert out.startswith("nano/sft on v5p:2x2x1") and out.endswith("fits: 20.00 of 95.74 GiB per chip\n")
+
+
+def test_a_training_step_is_compiled_for_every_mesh_of_a_slice(programs, monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def fake(self, mesh):
+        asked.append((preflight.mesh_name(mesh), current_rules().embed))
+        yield preflight.record(compiled("training step", 20.0), preflight.chip_of(self.topology), 4)
+
+    monkeypatch.setattr(preflight.TrainingPreflight, "compiled", fake)
+    words = ["compile", "nano/sft", "--topology", "v5p:2x2x1", "--run.batch_size", "12", "--sweep"]
+    words += ["--record", str(tmp_path / "sweep.jsonl")]
+    assert main(words) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| data")]
+    assert len(rows) == len(asked) == 5 and ("data=2,fsdp=1,tensor=2", ("fsdp",)) in asked
+    assert main(words) == 0 and len(asked) == 5  # all are known
+    assert main([*words, "--rules", "embed=fsdp+data"]) == 0  # other rules are another sweep
+    assert len(asked) == 10 and asked[-1][1] == ("fsdp", "data")
 
 
 def test_one_program_that_does_not_fit_fails_the_task(programs, capsys):
