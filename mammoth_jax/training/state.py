@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mammoth_jax.core.parameters import named_parameters
-from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
+from mammoth_jax.core.sharding import ShardingRules, named_sharding
 from mammoth_jax.core.types import Array, Int
 from mammoth_jax.training.guard import Guard, GuardState
 from mammoth_jax.training.player import Player
@@ -102,14 +102,14 @@ def abstract_state(
 
 
 def parameter_shardings(
-    module: nnx.Module, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES
+    module: nnx.Module, mesh: Mesh, rules: ShardingRules | None = None
 ) -> dict[str, NamedSharding]:
     """Where each parameter of a module lies on the mesh, by name."""
     return _places(named_parameters(module), mesh, rules)
 
 
 def _places(
-    parameters: Mapping[str, nnx.Param], mesh: Mesh, rules: ShardingRules = DEFAULT_RULES
+    parameters: Mapping[str, nnx.Param], mesh: Mesh, rules: ShardingRules | None = None
 ) -> dict[str, NamedSharding]:
     return {name: named_sharding(mesh, p.axes, tuple(p.shape), rules) for name, p in parameters.items()}
 

@@ -88,6 +88,7 @@ def test_what_was_not_trained_is_bit_identical_and_the_rest_as_trained(trained, 
     assert ModelFolder.open(tmp_path / "out").config == tiny_config()
 
 
+@pytest.mark.slow
 def test_what_was_trained_can_be_rounded(trained, start, tmp_path):
     run, _ = trained
     assert main(["to-torch", str(run), str(tmp_path / "out"), "--dtype", "bfloat16"]) == 0
