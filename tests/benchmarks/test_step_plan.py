@@ -34,9 +34,16 @@ def with_remat(plan, **parts):
     return dataclasses.replace(plan, config=dataclasses.replace(plan.config, remat=RematConfig(**parts)))
 
 
-def test_state_and_frozen_weights_are_those_that_a_step_is_called_with(plan, config):
+@pytest.mark.parametrize(
+    ("mesh", "rules"),
+    [(MESH, ""), ({"data": 2, "fsdp": 2, "tensor": 1}, "embed=fsdp+data")],
+    ids=["tensor", "two axes for weights"],
+)
+def test_state_and_frozen_weights_are_those_that_a_step_is_called_with(plan, config, mesh, rules):
     config = dataclasses.replace(config, dtype="bfloat16")
-    _, state, frozen, batch = step_arguments(config, make_mesh(MESH, jax.devices()[:4]))
+    with use_rules(parse_rules(rules)):
+        _, state, frozen, batch = step_arguments(config, make_mesh(mesh, jax.devices()[:4]))
+        memory = plan(mesh)["memory"]
 
     def held(tree):
         leaves = [x for x in jax.tree.leaves(tree) if x.ndim]
@@ -45,7 +52,6 @@ def test_state_and_frozen_weights_are_those_that_a_step_is_called_with(plan, con
     def set_of_shards(x):
         return set(map(str, x.sharding.devices_indices_map(x.shape).values()))
 
-    memory = plan(MESH)["memory"]
     assert memory["masters"] == held(state.params) and memory["moments"] == held(state.optimizer)
     assert memory["averages"] == held(state.ema) and memory["frozen"] == held(frozen.rest)
     assert memory["batch"] == held(batch)

@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mammoth_jax.core.mesh import make_mesh
+from mammoth_jax.core.sharding import ShardingRules, use_rules
 from mammoth_jax.ops.cross_entropy import cross_entropy
 
 D = 16
@@ -137,6 +138,15 @@ def test_eight_devices_give_what_one_gives(widths):
         got = losses_and_gradients(functools.partial(cross_entropy, block=8), *placed)
     assert_close(got, losses_and_gradients(plain, *arguments), tolerance=2e-6)
     assert got[2][0].sharding.spec == PartitionSpec("fsdp", "tensor")
+
+
+def test_heads_that_are_divided_over_both_axes_of_the_batch():
+    arguments = inputs(24, 38, 11)
+    mesh, placed = on_mesh(*arguments)
+    with jax.set_mesh(mesh), use_rules(ShardingRules(embed=("fsdp", "data"))):
+        got = losses_and_gradients(functools.partial(cross_entropy, block=8), *placed)
+    assert_close(got, losses_and_gradients(plain, *arguments), tolerance=2e-6)
+    assert got[2][0].sharding.spec == PartitionSpec(("fsdp", "data"), "tensor")
 
 
 def test_padding_that_fills_a_device_counts_for_nothing():
