@@ -13,16 +13,18 @@ from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.parameter_groups import needed_parts
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stack:
     """Equal layers over the tokens of a row; counts are numbers a token.
 
     Attributes:
         prefix: of its parameters' names.
         width: of a layer's input.
-        heads: of what attention gives.
-        plain: other values of a layer that no device divides over ``tensor``.
-        divided: those that are divided where heads and feed-forward width divide.
+        plain: other values that a layer makes outside of heads and feed-forward layer.
+        heads: what attention gives.
+        projected: queries, keys and values.
+        inner: of the feed-forward layer.
+        num_heads, ffn_width: what ``tensor`` must divide to divide the last three.
         policy: what is kept; None keeps everything.
     """
 
@@ -30,31 +32,52 @@ class Stack:
     layers: int
     tokens: int
     width: int
-    heads: int
     plain: int
-    divided: int
+    heads: int
+    projected: int
+    inner: int
+    num_heads: int
+    ffn_width: int
     policy: Remat | None
 
-    def kept(self) -> int:
-        """Numbers of a row that all layers keep on the device for the backward pass."""
-        return self.layers * self.tokens * self._each(on_host=False)
+    def kept(self, tensor: int = 1, cut: int = 1) -> int:
+        """Numbers of a row that all layers keep on a device for the backward pass.
 
-    def offloaded(self) -> int:
-        """Numbers of a row that lie in the host's memory meanwhile."""
-        return self.layers * self.tokens * self._each(on_host=True)
-
-    def _each(self, *, on_host: bool) -> int:
+        Args:
+          tensor: devices that divide heads and widths.
+          cut: parts that the row's tokens are cut into between layers.
+        """
         if self.policy is None:
-            return 0 if on_host else self.width + self.heads + self.plain + self.divided
-        sizes = {LAYER_INPUT: self.width, ATTENTION: self.heads}
-        if on_host:
-            return sum(sizes[name] for name in self.policy.offload)
+            return self.layers * self.made(tensor, cut)
         saved = {LAYER_INPUT, *self.policy.save} - set(self.policy.offload)
-        return sum(sizes[name] for name in saved)
+        return self.layers * sum(self._named(tensor, cut)[name] for name in saved)
 
-    def working(self, tensor: int) -> int:
+    def offloaded(self, tensor: int = 1, cut: int = 1) -> int:
+        """Numbers of a row that lie in the host's memory meanwhile."""
+        names = () if self.policy is None else self.policy.offload
+        return self.layers * sum(self._named(tensor, cut)[name] for name in names)
+
+    def working(self, tensor: int = 1, cut: int = 1) -> int:
         """Numbers of a row while one layer is differentiated: its values, and the gradient of each."""
-        return 2 * self.tokens * (self.width + self.plain + (self.heads + self.divided) // tensor)
+        gathered = self.tokens * self.width if cut > 1 else 0  # both halves read all tokens
+        return 2 * (self.made(tensor, cut) + gathered)
+
+    def made(self, tensor: int = 1, cut: int = 1) -> int:
+        """Numbers of a row that one layer makes on a device."""
+        attention = (self.heads + self.projected) // (tensor if self.num_heads % tensor == 0 else cut)
+        inner = self.inner // (tensor if self.ffn_width % tensor == 0 else cut)
+        return self.tokens * ((self.width + self.plain) // cut + attention + inner)
+
+    def summed_halves(self, tensor: int) -> int:
+        """Halves of a layer whose results are sums over ``tensor``."""
+        return 0 if tensor == 1 else (self.num_heads % tensor == 0) + (self.ffn_width % tensor == 0)
+
+    def _named(self, tensor: int, cut: int) -> dict[str, int]:
+        divided = tensor if self.num_heads % tensor == 0 else cut
+        return {
+            LAYER_INPUT: self.tokens * self.width // cut,
+            ATTENTION: self.tokens * self.heads // divided,
+        }
 
 
 def stacks(config: JointTraining) -> Iterator[Stack]:
@@ -65,25 +88,38 @@ def stacks(config: JointTraining) -> Iterator[Stack]:
     experts = c.experts.kind != "none" and "generation_experts" in parts
     heads, pairs = c.num_heads * c.head_dim, 2 * c.num_kv_heads * c.head_dim
     yield Stack(
-        "decoder.segments.",
-        c.num_layers,
-        packing.tokens,
-        c.hidden_size,
-        heads,
-        (5 if experts else 3) * c.hidden_size,  # tokens are also held in the order of their experts
-        heads + pairs + 3 * c.intermediate_size,
-        remat.decoder,
+        prefix="decoder.segments.",
+        layers=c.num_layers,
+        tokens=packing.tokens,
+        width=c.hidden_size,
+        plain=(5 if experts else 3) * c.hidden_size,  # tokens are also held in the order of their experts
+        heads=heads,
+        projected=heads + pairs,
+        inner=3 * c.intermediate_size,
+        num_heads=c.num_kv_heads,
+        ffn_width=c.intermediate_size,
+        policy=remat.decoder,
     )
     tower = model.backbone.vision
     if "vision_tower" in parts and isinstance(tower, Qwen3VLVisionConfig):
         d = tower.hidden_size
-        values = 3 * d + 2 * tower.intermediate_size
-        yield Stack("vision.layers.", tower.num_layers, packing.patches, d, d, 3 * d, values, remat.vision)
+        yield Stack(
+            prefix="vision.layers.",
+            layers=tower.num_layers,
+            tokens=packing.patches,
+            width=d,
+            plain=3 * d,
+            heads=d,
+            projected=3 * d,
+            inner=2 * tower.intermediate_size,
+            num_heads=tower.num_heads,
+            ffn_width=tower.intermediate_size,
+            policy=remat.vision,
+        )
     if "dit" not in parts:
         return
     dit = model.dit
     d, e = dit.hidden_size, dit.hidden_size // dit.num_heads
-    values = d + 2 * dit.num_kv_heads * e + 3 * dit.ffn_width
     lengths = {
         "layers": (dit.num_layers, packing.joint),
         "noise_refiner": (dit.num_refiner_layers, packing.targets),
@@ -91,21 +127,34 @@ def stacks(config: JointTraining) -> Iterator[Stack]:
         "context_refiner": (dit.num_refiner_layers, packing.conditions),
     }
     for name, (layers, tokens) in lengths.items():
-        # modulation and sandwich norms are in float32, and a token has a scale and a gate of each branch
-        plain = 12 * d if name != "context_refiner" else 8 * d
-        yield Stack(f"dit.{name}.", layers, tokens, d, d, plain, values, remat.dit)
+        yield Stack(
+            prefix=f"dit.{name}.",
+            layers=layers,
+            tokens=tokens,
+            width=d,
+            # modulation and sandwich norms are in float32, and a token has a scale and a gate of each branch
+            plain=8 * d if name == "context_refiner" else 12 * d,
+            heads=d,
+            projected=d + 2 * dit.num_kv_heads * e,
+            inner=3 * dit.ffn_width,
+            num_heads=dit.num_kv_heads,
+            ffn_width=dit.ffn_width,
+            policy=remat.dit,
+        )
     if "refiner" in parts:
         q = model.refiner
-        queries = q.num_queries * packing.samples
         yield Stack(
-            "refiner.layers.",
-            q.num_layers,
-            queries,
-            q.width,
-            2 * q.width,
-            5 * q.width,
-            6 * q.width + 3 * q.ffn_width,
-            remat.dit,
+            prefix="refiner.layers.",
+            layers=q.num_layers,
+            tokens=q.num_queries * packing.samples,
+            width=q.width,
+            plain=5 * q.width,
+            heads=2 * q.width,
+            projected=6 * q.width,
+            inner=3 * q.ffn_width,
+            num_heads=q.heads,
+            ffn_width=q.ffn_width,
+            policy=remat.dit,
         )
 
 

@@ -139,12 +139,15 @@ class _Step:
 
     def activations(self) -> int:
         """What is kept of the forward pass, and what lives through it."""
-        kept = sum(stack.kept() // self._cut(stack) for stack in self.stacks if self._differentiated(stack))
+        tensor = self.mesh["tensor"]
+        kept = sum(s.kept(tensor, self._cut(s)) for s in self.stacks if self._differentiated(s))
         return self.rows * (self.item * kept + sum(carried(self.config).values()))
 
     def offloaded(self) -> int:
         """What is kept in the host's memory."""
-        return self.rows * self.item * sum(s.offloaded() for s in self.stacks if self._differentiated(s))
+        tensor = self.mesh["tensor"]
+        found = (s.offloaded(tensor, self._cut(s)) for s in self.stacks if self._differentiated(s))
+        return self.rows * self.item * sum(found)
 
     def working(self) -> dict[str, int]:
         """What the largest pieces of the backward pass need for themselves, one at a time.
@@ -156,19 +159,13 @@ class _Step:
         width = self.config.model.backbone.decoder.hidden_size
         found = {
             stack.prefix: self.item
-            * (
-                self.rows * stack.working(self._divides(stack)) // self._cut(stack)
-                + 2 * self._layer(stack.prefix)
-            )
+            * (self.rows * stack.working(tensor, self._cut(stack)) + 2 * self._layer(stack.prefix))
             for stack in self.stacks
         }
         scores = 3 * FLOAT32 * min(SCORES_IN_BLOCK, self.rows * tokens * self._largest("head.kernel", 1))
         found["heads"] = scores + 2 * FLOAT32 * self.rows * tokens * width
-        table = (
-            self._largest("embed.table", 0)
-            * width
-            // (tensor if self._largest("embed.table", 0) % tensor == 0 else 1)
-        )
+        rows = self._largest("embed.table", 0)
+        table = rows * width // (tensor if rows % tensor == 0 else 1)
         found["tables"] = (self.item + FLOAT32) * table
         return found
 
@@ -177,7 +174,8 @@ class _Step:
         state = sum((2 * self.state_item[True] + 2 * FLOAT32) * p.share for p in self.placed if p.trained)
         parts = self.config.run.accumulation
         weights = 4 * self.item * parts * sum(p.share * p.over_batch for p in self.placed)
-        inner = sum(s.layers * s.working(self._divides(s)) // self._cut(s) for s in self.stacks)
+        tensor = self.mesh["tensor"]
+        inner = sum(s.layers * s.working(tensor, self._cut(s)) for s in self.stacks)
         return state + weights + parts * self.rows * self.item * 3 * inner
 
     def links(self) -> dict[str, float]:
@@ -195,12 +193,11 @@ class _Step:
                 reduced += parts * (scattered + 2 * p.share * self.item * (left - 1) / left)
         tensor = sizes["tensor"]
         passes = sum(
-            # two halves of a layer, each summed over ``tensor``, forwards, again and backwards
-            (6 if s.policy is not None else 4) * s.layers * s.tokens * s.width * self.item
+            # a half of a layer is summed forwards, again and backwards
+            (3 if s.policy is not None else 2) * s.summed_halves(tensor) * s.layers * s.tokens * s.width
             for s in self.stacks
-            if self._divides(s) > 1
         )
-        across = parts * self.rows * passes * 2 * (tensor - 1) / tensor
+        across = parts * self.rows * passes * self.item * 2 * (tensor - 1) / tensor
         return {"gather weights": gathered, "reduce gradients": reduced, "sum activations": across}
 
     def _differentiated(self, stack: Stack) -> bool:
@@ -211,18 +208,6 @@ class _Step:
 
     def _computed_again(self, name: str) -> bool:
         return any(name.startswith(s.prefix) and s.policy is not None for s in self.stacks)
-
-    def _divides(self, stack: Stack) -> int:
-        """Parts that ``tensor`` makes of a stack's inner values: of its heads and of its feed-forward width."""
-        tensor = self.mesh["tensor"]
-        return tensor if all(self._tensor_divides(stack.prefix, tensor)) else 1
-
-    def _tensor_divides(self, prefix: str, tensor: int) -> list[bool]:
-        return [
-            "tensor" not in p.missing
-            for p in self.placed
-            if p.name.startswith(prefix) and p.name.endswith(("down.kernel", "fc2.kernel", "query.kernel"))
-        ]
 
     def _cut(self, stack: Stack) -> int:
         """Parts that each row's tokens are cut into between layers."""
