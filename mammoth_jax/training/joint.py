@@ -23,6 +23,7 @@ from mammoth_jax.objectives.joint_config import JointObjectiveConfig
 from mammoth_jax.objectives.noise import Neighbours, SimilarityNoise, VisualCodes, nearest_codes
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.training.flops import StepLoad
+from mammoth_jax.training.hosts import reading_share
 from mammoth_jax.training.joint_config import JointTraining, tasks_of
 from mammoth_jax.training.joint_evaluation import ChangePools, JointEvaluation, SamplePictures
 from mammoth_jax.training.joint_files import (
@@ -87,7 +88,7 @@ def joint_work(
         geometry, known = joint_geometry(config, tokenizer, data), {}
         if any(source.encoded is not None for pool in data.pools for source in pool.sources):
             known = fingerprints({"mammothtok": mammothtok, "vae": vae})
-        return open_loader(data, geometry, rows, config.run.seed, encoder, known, change)
+        return open_loader(data, geometry, rows, config.run.seed, encoder, known, change, reading_share(mesh))
 
     return Work(
         initial=start,
@@ -171,15 +172,17 @@ def open_loader(
     encoder: PictureEncoder | None,
     models: Mapping[str, str] = {},
     change: ChangePools = list,
+    share: tuple[int, int] = (0, 1),
 ) -> JointLoader:
     """This host's part of batches of ``batch_size`` rows over all hosts.
 
-    ``models`` are fingerprints by role, for precomputed codes and latents; ``change`` makes other pools of the data's.
+    ``models`` are fingerprints by role, for precomputed codes and latents; ``change`` makes other pools of the data's;
+    ``share`` is this host's (:func:`mammoth_jax.training.hosts.reading_share`).
 
     Raises:
       InputError: the rows do not divide by the hosts, or a source is missing, empty or too broken.
     """
-    hosts = jax.process_count()
+    index, hosts = share
     if batch_size % hosts:
         raise InputError(
             f"run.batch_size {batch_size} does not divide by {hosts} hosts; use a multiple of it"
@@ -190,7 +193,7 @@ def open_loader(
         geometry,
         batch_size=batch_size // hosts,
         seed=seed,
-        process_index=jax.process_index(),
+        process_index=index,
         process_count=hosts,
         encoder=encoder,
     )

@@ -19,9 +19,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.sharding import DEFAULT_RULES
+from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.training.checkpoint import Checkpoints
-from mammoth_jax.training.hosts import gather
+from mammoth_jax.training.hosts import StopVotes, gather, reading_share
 from mammoth_jax.training.metrics import LOGGERS, JsonLines, Writer
 from mammoth_jax.training.profiling import Profiler
 from mammoth_jax.training.report import Console, Stopwatch, speed
@@ -59,17 +59,18 @@ def train(
       InputError: the checkpoint is of another configuration, or the batch does not divide by the mesh.
       SaveFailed: a checkpoint could not be written; the message names the last complete one.
     """
-    place = _Placement(config, mesh)
+    place, share = _Placement(config, mesh), reading_share(mesh)
     checkpoints = Checkpoints(run, keep_last=config.keep_last, keep_every=config.keep_every)
     batches = work.batches()
     with jax.set_mesh(mesh):
         state = _resume(work, checkpoints, batches)
         start = int(state.step)
-        log = _Log(work, config, run, start, checkpoints)
-        compiled = compiled_step(work.step, state)
+        log = _Log(work, config, run, start, checkpoints, share[1])
+        votes = StopVotes(mesh)
+        compiled = compiled_step(votes.counted(work.step), state)
         root = jax.random.key(config.seed)
         watch, profiler = Stopwatch(), Profiler(run, config.profile_steps)
-        peak = None if peak_flops is None else peak_flops * mesh.size / jax.process_count()
+        peak = None if peak_flops is None else peak_flops * mesh.size / share[1]
         try:
             with _stop_requests() as stop:
                 for step in range(start + 1, config.steps + 1):
@@ -77,20 +78,23 @@ def train(
                         batch = next(batches)
                     profiler.before(step, state)
                     with watch("compute"):
-                        state, report = compiled(state, work.frozen, place(batch), root)
+                        state, report = compiled(
+                            state, work.frozen, votes.cast(place(batch), bool(stop)), root
+                        )
+                        report, stopping = votes.read(report, bool(stop))
                         log.step(step, report, batches)
                     profiler.after(step, state)
                     last = step == config.steps
                     if last or step % config.evaluation_interval == 0:
                         with watch("evaluation"):
                             log.add(step, work.evaluate(state, step, run / "pictures"))
-                    if last or stop or step % config.checkpoint_interval == 0:
+                    if last or stopping or step % config.checkpoint_interval == 0:
                         with watch("compute"):
                             log.settle()  # after the step that stops the run nothing is saved
                         with watch("checkpoint"):
-                            checkpoints.save(step, state, {"hosts": gather(batches.state())})
+                            checkpoints.save(step, state, {"hosts": _positions(batches, share[0])})
                     log.seconds(watch, None if work.load is None else work.load(batch), peak)
-                    if stop and not last:
+                    if stopping and not last:
                         raise Interrupted(
                             f"stopped at step {step} of {config.steps}; the same command goes on"
                         )
@@ -118,7 +122,7 @@ def batch_sharding(config: RunConfig, mesh: Mesh) -> NamedSharding:
     Raises:
       InputError: the rows do not divide by them.
     """
-    axes = DEFAULT_RULES.batch
+    axes = current_rules().batch
     shards = int(np.prod([mesh.shape[axis] for axis in axes]))
     rows = config.batch_size // config.accumulation
     if rows % shards:
@@ -138,6 +142,11 @@ def _resume(work: Work, checkpoints: Checkpoints, batches: Batches) -> TrainStat
     return state
 
 
+def _positions(batches: Batches, part: int) -> list[Any]:
+    """The positions in the data of all hosts; hosts that read the same ``part`` of the rows have one."""
+    return list(dict(gather([part, batches.state()])).values())
+
+
 def _like(work: Work) -> TrainState:
     if work.like is not None:
         return work.like()
@@ -149,9 +158,15 @@ class _Placement:
 
     def __init__(self, config: RunConfig, mesh: Mesh):
         self._parts, self._sharding = config.accumulation, batch_sharding(config, mesh)
+        self._rows = config.batch_size // reading_share(mesh)[1]
 
     def __call__(self, batch: HostBatch) -> dict[str, jax.Array]:
         def place(x: np.ndarray) -> jax.Array:
+            if x.shape[0] != self._rows:
+                raise InputError(
+                    f"a host read {x.shape[0]} rows where its devices hold {self._rows}; for this task choose a tensor "
+                    "size that divides the devices of a host"
+                )
             parts = x.reshape(self._parts, x.shape[0] // self._parts, *x.shape[1:])
             return jax.make_array_from_process_local_data(self._sharding, parts)
 
@@ -198,8 +213,10 @@ class _Pending:
 class _Log:
     """Writes each step's numbers one step late, when reading them no longer holds up the device."""
 
-    def __init__(self, work: Work, config: RunConfig, run: Path, start: int, checkpoints: Checkpoints):
-        self._work, self._config, self._checkpoints = work, config, checkpoints
+    def __init__(
+        self, work: Work, config: RunConfig, run: Path, start: int, checkpoints: Checkpoints, parts: int
+    ):
+        self._work, self._config, self._checkpoints, self._parts = work, config, checkpoints, parts
         self._console = Console(config.steps)
         self._pending: _Pending | None = None
         self._load: list[Load] = []
@@ -222,7 +239,7 @@ class _Log:
         if self._pending is None:
             return
         if self._load:
-            self._pending.more |= speed(self._load, watch["data"] + watch["compute"], peak)
+            self._pending.more |= speed(self._load, watch["data"] + watch["compute"], self._parts, peak)
             self._load = []
         self._pending.more |= {f"seconds/{name}": value for name, value in watch.lap().items()}
 

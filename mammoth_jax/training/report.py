@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-import jax
 from tqdm import tqdm
 
 from mammoth_jax.training.work import Load
@@ -39,16 +38,17 @@ class Stopwatch:
         return parts
 
 
-def speed(loads: Sequence[Load], seconds: float, peak: float | None) -> dict[str, float]:
+def speed(loads: Sequence[Load], seconds: float, parts: int, peak: float | None) -> dict[str, float]:
     """Tokens a second of all hosts, and the share of the devices' operations that the model needed.
 
     Args:
       loads: of this host's parts of some batches.
       seconds: in which they were worked off, evaluation and checkpoints left out.
-      peak: operations a second of this host's devices, if known.
+      parts: into which hosts divide a batch.
+      peak: operations a second of the devices that work on such a part, if known.
     """
     tokens, flops = sum(load.tokens for load in loads), sum(load.flops for load in loads)
-    out = {"speed/tokens_per_second": tokens * jax.process_count() / seconds}
+    out = {"speed/tokens_per_second": tokens * parts / seconds}
     return out if peak is None else out | {"speed/model_flops_utilization": flops / seconds / peak}
 
 

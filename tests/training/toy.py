@@ -117,7 +117,7 @@ def work(config, mesh, *, broken_at=None):
         initial=lambda: state_and_frozen(who, mesh, guard=config.guard)[0],
         step=build_step(who, accumulation=config.accumulation, guard=config.guard),
         frozen=frozen,
-        batches=lambda: Numbers(config.batch_size, broken_at=broken_at),
+        batches=lambda: Numbers(config.batch_size // jax.process_count(), broken_at=broken_at),
         rates={"model": WarmupConstant(learning_rate=1e-2).build(config.steps)},
         evaluate=lambda state, step, pictures: {"step_seen": int(state.step)},
     )
