@@ -4,10 +4,11 @@ The released code is fetched aside and named by ``--code``; it is imported and n
 transformer and VAE are built from the folder's ``config.json`` and loaded with ``strict=True``; then the same tokens go
 through both language models (text and visual tokens, so that both experts run), and the same latents and features
 through both diffusion transformers.  ``--start`` names the folder that the training began from: tensors that are
-bit-identical with it are counted.
+bit-identical with it are counted.  ``--adapters`` are a LoRA run's, as ``to-torch --part lora`` writes them: applied by
+PEFT to the released modules with the start's weights they must give what the merged folder does.
 
     git clone https://github.com/bytedance/mammothmoda ref
-    pip install torch "transformers==4.57.1" diffusers einops loguru addict torchvision
+    pip install torch "transformers==4.57.1" "diffusers==0.35.1" einops loguru addict torchdiffeq peft
     python scripts/released_logits.py runs/tuned_released --code ref/mamoda2 --start runs/start
 """
 
@@ -31,8 +32,11 @@ def main() -> int:
         "--code", type=Path, required=True, help="the folder that holds the package mammothmoda2"
     )
     parser.add_argument("--start", type=Path, help="the folder that the training began from")
+    parser.add_argument("--adapters", type=Path, help="of the training, to be applied to --start by PEFT")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="of the largest value (1e-4)")
     args = parser.parse_args()
+    if args.adapters is not None and args.start is None:
+        parser.error("--adapters are applied to --start: give both")
     import torch
 
     torch.manual_seed(0)
@@ -41,10 +45,15 @@ def main() -> int:
     from mammoth_jax.pipelines.loading import load_model
 
     ours = load_model(args.folder, dtype="float32")
-    language, transformer = released_modules(args.folder, args.code, tensors)
+    prepare_imports(args.code)
+    language, transformer = released_modules(args.folder, tensors)
     result["logits"] = compare_logits(language, ours)
     result["velocities"] = compare_velocities(transformer, ours)
-    worst = max(result[key]["difference"] / result[key]["largest"] for key in ("logits", "velocities"))
+    if args.adapters is not None:
+        adapted = with_peft(*released_modules(args.start, read(args.start)), args.adapters)
+        result["peft_logits"] = compare_logits(adapted.llm_model, ours)
+        result["peft_velocities"] = compare_velocities(adapted.gen_transformer, ours)
+    worst = max(x["difference"] / x["largest"] for x in result.values() if isinstance(x, dict))
     print(json.dumps(result))
     print(f"largest difference: {worst:.1e} of the largest value, tolerance {args.tolerance:g}")
     return 0 if worst <= args.tolerance else 1
@@ -68,18 +77,31 @@ def compare_bits(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) ->
     return {"tensors": len(after), "bit_identical": len(same), "of_the_start": len(before)}
 
 
-def released_modules(folder: Path, code: Path, tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
-    """The released language model and diffusion transformer with the folder's weights; the VAE is loaded as well."""
-    import torch
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+def prepare_imports(code: Path) -> None:
+    """Lets the parts of the released code that are compared be imported without what the rest of it needs.
 
-    without_flash_attention()
+    It has an attention of its own for where there is no flash attention, but asks for that as it is imported.
+    """
+    import diffusers.models.autoencoders.autoencoder_kl  # noqa: F401  (looks for flash attention when it is imported)
+    from transformers import modeling_flash_attention_utils as flash
+
+    flash._lazy_imports = lambda *names: (None,) * 4
+    flash.is_flash_attn_available = lambda: False
+    padding = types.ModuleType("flash_attn.bert_padding")
+    padding.index_first_axis = None  # type: ignore[attr-defined]
+    sys.modules |= {"flash_attn": types.ModuleType("flash_attn"), padding.__name__: padding}
     sys.path.insert(0, str(code))
-    root = "mammothmoda2"
-    for name in (root, f"{root}.model", f"{root}.model.mammothmoda2_qwen3_vl"):  # their __init__ imports processors
+    root = "mammothmoda2"  # the __init__ of these packages imports processors
+    for name in (root, f"{root}.model", f"{root}.model.mammothmoda2_qwen3_vl"):
         package = types.ModuleType(name)
         package.__path__ = [str(code / name.replace(".", "/"))]
         sys.modules[name] = package
+
+
+def released_modules(folder: Path, tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
+    """The released language model and diffusion transformer with the folder's weights; the VAE is loaded as well."""
+    import torch
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from mammothmoda2.model.mammothmoda2_dit import attention_processor, diffusion_transformer
     from mammothmoda2.model.mammothmoda2_dit.image_refiner import SimpleQFormerImageEmbedder
     from mammothmoda2.model.mammothmoda2_qwen3_vl.configuration_mammothmoda2_qwen3_vl import (
@@ -118,15 +140,14 @@ def released_modules(folder: Path, code: Path, tensors: dict[str, np.ndarray]) -
     return fill(language, "llm_model."), fill(transformer, "gen_transformer.")
 
 
-def without_flash_attention() -> None:
-    """Lets the released code be imported where there is no flash attention; it has a processor of its own for that."""
-    from transformers import modeling_flash_attention_utils as flash
+def with_peft(language: Any, transformer: Any, adapters: Path) -> Any:
+    """The modules under the names that they have in the released model, with the adapters applied."""
+    import torch
+    from peft import PeftModel
 
-    flash._lazy_imports = lambda *names: (None,) * 4
-    flash.is_flash_attn_available = lambda: False
-    padding = types.ModuleType("flash_attn.bert_padding")
-    padding.index_first_axis = None  # type: ignore[attr-defined]
-    sys.modules |= {"flash_attn": types.ModuleType("flash_attn"), padding.__name__: padding}
+    whole = torch.nn.Module()
+    whole.llm_model, whole.gen_transformer = language, transformer
+    return PeftModel.from_pretrained(whole, str(adapters)).eval().base_model.model
 
 
 def compare_logits(language: Any, ours: Any) -> dict[str, Any]:
