@@ -234,7 +234,7 @@ def group_size(instruction: Instruction) -> int:
     listed = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})", instruction.rest)
     if listed is not None:
         return int(listed.group(1)) if listed.group(1) else len(listed.group(2).split(","))
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", instruction.rest)
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", instruction.rest)
     if named is None:
         return 2
     axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named.group(1))}

@@ -39,6 +39,11 @@ class ShardingRules:
                     raise InputError(
                         f"sharding rule {field.name}: {axis!r} is not a mesh axis; known: {AXES}"
                     )
+        for name in ("length", "mlp", "heads", "kv_heads", "vocab"):
+            for axis in set(getattr(self, name)) & set(self.batch):
+                raise InputError(
+                    f"sharding rule {name}: {axis!r} divides rows; a device's own rows need all of {name}"
+                )
 
     def mesh_axes(self, name: str | None) -> tuple[str, ...]:
         """Mesh axes of one logical name (``None`` is replicated).

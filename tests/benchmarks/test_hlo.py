@@ -106,8 +106,9 @@ def test_loop_that_ends_by_its_data_counts_once_unless_told(program):
     assert hlo.collectives(program)["all-reduce"].count == 36
 
 
-def test_groups_may_be_axes_of_a_mesh():
-    text = PROGRAM.replace("replica_groups=[2,4]<=[8]", "replica_groups=mesh['a'=2,'b'=8] {'b'}")
+@pytest.mark.parametrize("order", ["", ", device_ids=([2,8]T(1,0))"])
+def test_groups_may_be_axes_of_a_mesh(order):
+    text = PROGRAM.replace("replica_groups=[2,4]<=[8]", f"replica_groups=mesh['a'=2,'b'=8]{order} {{'b'}}")
     size = 36 * 16 * 32 * 4
     assert hlo.collectives(hlo.parse(text))["all-reduce"].received == 2 * size * 7 // 8
 

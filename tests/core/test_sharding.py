@@ -87,7 +87,7 @@ def test_rules_from_text_replace_the_named_ones():
     assert rules == ShardingRules(length=("tensor",), embed=("fsdp", "data"), mlp=())
 
 
-@pytest.mark.parametrize("text", ["wings=fsdp", "length", "length=model", "mlp=fsdp,mlp=tensor"])
+@pytest.mark.parametrize("text", ["wings=fsdp", "length", "length=model", "mlp=fsdp,mlp=tensor", "mlp=tensor+data", "length=data"])
 def test_malformed_rules_are_bad_input(text):
     with pytest.raises(InputError):
         parse_rules(text)
