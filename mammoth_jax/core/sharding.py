@@ -20,7 +20,11 @@ Axes = Sequence[str | None]
 
 @dataclasses.dataclass(frozen=True)
 class ShardingRules:
-    """Mesh axes of each logical dimension name; ``()`` means replicated."""
+    """Mesh axes of each logical dimension name; ``()`` means replicated.
+
+    ``state`` is no name: its axes divide weights further while they are held (masters, moments, gradients), each on the
+    first dimension that it fits; before use such weights are gathered over them (:func:`constrain_weight`).
+    """
 
     batch: tuple[str, ...] = ("data", "fsdp")
     length: tuple[str, ...] = ()
@@ -31,6 +35,7 @@ class ShardingRules:
     vocab: tuple[str, ...] = ("tensor",)
     channels: tuple[str, ...] = ("fsdp",)
     layers: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -87,6 +92,10 @@ class ShardingRules:
             for dim in sorted(range(len(shape)), key=lambda i: (bool(placed[i]), -shape[i])):
                 if _place(axis, dim, placed, shape, mesh_shape):
                     break
+        for axis in self.state if move and claimed else ():
+            if axis not in claimed:
+                order = sorted(range(len(shape)), key=lambda i: (not self.mesh_axes(axes[i]), -shape[i]))
+                next((dim for dim in order if _place(axis, dim, placed, shape, mesh_shape)), None)
         return PartitionSpec(*(tuple(p) if len(p) > 1 else (p[0] if p else None) for p in placed))
 
 
@@ -154,4 +163,13 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     if mesh.empty or mesh.size == 1:
         return x
     spec = current_rules().spec(axes, x.shape, dict(mesh.shape), move=False)
+    return jax.lax.with_sharding_constraint(x, spec)
+
+
+def constrain_weight(x: jax.Array, *axes: str | None) -> jax.Array:
+    """A weight as it is used: gathered over the axes that divide it only while it is held (``state``)."""
+    rules, mesh = current_rules(), jax.sharding.get_abstract_mesh()
+    if not rules.state or mesh.empty or mesh.size == 1:
+        return x
+    spec = dataclasses.replace(rules, state=()).spec(axes, x.shape, dict(mesh.shape))
     return jax.lax.with_sharding_constraint(x, spec)

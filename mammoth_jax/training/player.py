@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mammoth_jax.core.parameters import named_parameters, with_parameters
+from mammoth_jax.core.sharding import constrain_weight
 from mammoth_jax.core.types import Array, Float, Int, PRNGKeyArray
 from mammoth_jax.objectives.losses import LossSum
 from mammoth_jax.training.lora import Adapters
@@ -121,4 +122,7 @@ class Player:
         values = {**trained, **rest}
         if self.adapters is not None:
             values = self.adapters.merge(values)
-        return with_parameters(self.template, {n: held(n, x) for n, x in values.items()})
+        axes = {name: p.axes for name, p in named_parameters(self.template).items()}
+        # after rounding, so that gradients too are summed over devices in this dtype
+        values = {n: constrain_weight(held(n, x), *axes[n]) for n, x in values.items()}
+        return with_parameters(self.template, values)

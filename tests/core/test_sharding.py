@@ -9,6 +9,7 @@ from mammoth_jax.core.mesh import make_mesh, parse_mesh, single_device_mesh
 from mammoth_jax.core.sharding import (
     ShardingRules,
     constrain,
+    constrain_weight,
     current_rules,
     named_sharding,
     parse_rules,
@@ -87,10 +88,27 @@ def test_rules_from_text_replace_the_named_ones():
     assert rules == ShardingRules(length=("tensor",), embed=("fsdp", "data"), mlp=())
 
 
-@pytest.mark.parametrize("text", ["wings=fsdp", "length", "length=model", "mlp=fsdp,mlp=tensor", "mlp=tensor+data", "length=data"])
+@pytest.mark.parametrize(
+    "text",
+    ["wings=fsdp", "length", "length=model", "mlp=fsdp,mlp=tensor", "mlp=tensor+data", "length=data"],
+)
 def test_malformed_rules_are_bad_input(text):
     with pytest.raises(InputError):
         parse_rules(text)
+
+
+def test_axes_of_the_state_divide_weights_that_are_held_and_not_those_in_use():
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    axes, shape = ("layers", "embed", "mlp"), (3, 8, 6)
+    with use_rules(parse_rules("state=data")), jax.set_mesh(mesh):
+        held = named_sharding(mesh, axes, shape)
+        used = jax.jit(lambda x: constrain_weight(x, *axes))(jax.device_put(jax.numpy.zeros(shape), held))
+    assert held.spec == P(None, ("fsdp", "data"), "tensor")
+    assert used.sharding.shard_shape(shape) == (3, 4, 3)
+    assert parse_rules("state=data").spec(("embed",), (8,), dict(mesh.shape), move=False) == P("fsdp")
+    assert parse_rules("state=data").spec(("embed", "mlp"), (2, 12), dict(mesh.shape)) == P(
+        "fsdp", ("tensor", "data")
+    )
 
 
 def test_rules_hold_for_weights_and_activations_inside_their_scope():

@@ -10,6 +10,7 @@ import pytest
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
+from mammoth_jax.core.sharding import parse_rules, use_rules
 from mammoth_jax.objectives.losses import LossSum
 from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.optimizer import Group, assign_groups
@@ -126,10 +127,12 @@ def test_parameters_of_no_group_stay_bit_identical_and_have_no_moments():
     assert not np.array_equal(after.params["model"]["second.kernel"], state.params["model"]["second.kernel"])
 
 
-def test_one_device_and_eight_take_the_same_steps():
+@pytest.mark.parametrize("rules", ["", "embed=fsdp+data", "state=data"])
+def test_one_device_and_eight_take_the_same_steps(rules):
     one, a = run(players(), batch(), steps=5)
     mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    eight, b = run(players(), batch(), steps=5, mesh=mesh)
+    with use_rules(parse_rules(rules)):
+        eight, b = run(players(), batch(), steps=5, mesh=mesh)
     kernel = eight.params["model"]["first.kernel"]
     moment = jax.tree.leaves(eight.optimizer["model"][1].inner_states["g0"].inner_state[0].mu)
     assert kernel.sharding.num_devices == 8 and not kernel.sharding.is_fully_replicated
