@@ -16,7 +16,8 @@ class Placed:
         name, shape: its own.
         trained: whether a step changes it.
         shards: parts of it that differ; each device holds one.
-        over_batch: of them those over the axes that divide the batch: they are gathered before use.
+        used: the same of the copy that a step uses; fewer where the rules have axes for the state alone.
+        over_batch: parts of that copy over the axes that divide the batch: each layer's are gathered before use.
         missing: mesh axes that its rules name and that divide none of its dimensions: it lies whole on each of them.
         wanted: parts that there would be without missing axes.
     """
@@ -25,6 +26,7 @@ class Placed:
     shape: tuple[int, ...]
     trained: bool
     shards: int
+    used: int
     over_batch: int
     missing: tuple[str, ...]
     wanted: int
@@ -38,6 +40,11 @@ class Placed:
     def share(self) -> int:
         """Numbers on each device."""
         return self.size // self.shards
+
+    @property
+    def used_share(self) -> int:
+        """Numbers of the copy in use on each device."""
+        return self.size // self.used
 
     @property
     def excess(self) -> int:
@@ -54,16 +61,22 @@ def place(
 ) -> Placed:
     """A parameter by its logical axes on a mesh of these sizes, by the current rules."""
     rules, sizes = current_rules(), dict(mesh)
-    spec = rules.spec(axes, shape, sizes)
-    used = [a for entry in spec for a in ((entry,) if isinstance(entry, str) else entry or ())]
+    held, used = (
+        [a for entry in spec for a in ((entry,) if isinstance(entry, str) else entry or ())]
+        for spec in (
+            rules.spec(axes, shape, sizes),
+            dataclasses.replace(rules, state=()).spec(axes, shape, sizes),
+        )
+    )
     asked = [a for logical in axes for a in rules.mesh_axes(logical) if sizes.get(a, 1) > 1]
 
     def parts(names: Iterable[str]) -> int:
         return math.prod(sizes[a] for a in names)
 
     over_batch = parts(a for a in used if a in rules.batch)
-    missing = tuple(a for a in asked if a not in used)
-    return Placed(name, tuple(shape), trained, parts(used), over_batch, missing, parts(asked))
+    asked += [a for a in rules.state if asked and a not in asked and sizes.get(a, 1) > 1]
+    missing = tuple(a for a in asked if a not in held)
+    return Placed(name, tuple(shape), trained, parts(held), parts(used), over_batch, missing, parts(asked))
 
 
 def replicated(placed: Iterable[Placed], item: Mapping[bool, int]) -> list[dict[str, Any]]:

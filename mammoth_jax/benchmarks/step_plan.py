@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mammoth_jax.benchmarks.chips import chip_of, num_chips, num_devices
-from mammoth_jax.benchmarks.placement import place, replicated
+from mammoth_jax.benchmarks.placement import Placed, place, replicated
 from mammoth_jax.benchmarks.preflight import mesh_name, training_meshes
 from mammoth_jax.benchmarks.step_activations import Stack, carried, stacks
 from mammoth_jax.benchmarks.training_step import row_arrays, step_cost
@@ -131,11 +131,17 @@ class _Step:
             "averages": 0 if self.config.ema_decay is None else FLOAT32 * own,
             "frozen": self.item * sum(p.share for p in self.placed if not p.trained),
             "batch": batch * self.rows * self.config.run.accumulation,
-            "compute weights": self.item * own if self.item != FLOAT32 else 0,
-            "gradients": FLOAT32 * own + accumulated,
+            "compute weights": self.item * sum(p.used_share for p in self.placed if self._copied(p)),
+            "gradients": FLOAT32 * own
+            + accumulated
+            + self.item * sum(p.used_share for p in self.placed if p.trained and p.used != p.shards),
             "activations": self.activations(),
             "working": max(self.working().values()),
         }
+
+    def _copied(self, p: Placed) -> bool:
+        """Whether a step uses a copy of a parameter: in another number format, or in larger parts."""
+        return (p.trained and self.item != FLOAT32) or p.used != p.shards
 
     def activations(self) -> int:
         """What is kept of the forward pass, and what lives through it."""
@@ -173,7 +179,7 @@ class _Step:
         """Bytes that cross HBM: the state once each way, gathered weights and activations in each of three passes."""
         state = sum((2 * self.state_item[True] + 2 * FLOAT32) * p.share for p in self.placed if p.trained)
         parts = self.config.run.accumulation
-        weights = 4 * self.item * parts * sum(p.share * p.over_batch for p in self.placed)
+        weights = 4 * self.item * parts * sum(p.used_share * p.over_batch for p in self.placed)
         tensor = self.mesh["tensor"]
         inner = sum(s.layers * s.working(tensor, self._cut(s)) for s in self.stacks)
         return state + weights + parts * self.rows * self.item * 3 * inner
@@ -185,12 +191,13 @@ class _Step:
         gathered = reduced = 0.0
         for p in self.placed:
             again = 2 if self._computed_again(p.name) else 1
-            whole = p.share * p.over_batch * self.item
+            whole = p.used_share * p.over_batch * self.item
             gathered += parts * again * whole * (p.over_batch - 1) / p.over_batch
+            gathered += self.item * (p.used_share - p.share)
             if p.trained:
                 scattered = whole * (p.over_batch - 1) / p.over_batch
                 left = groups // p.over_batch  # groups that hold the same part: their sums are made whole
-                reduced += parts * (scattered + 2 * p.share * self.item * (left - 1) / left)
+                reduced += parts * (scattered + 2 * p.used_share * self.item * (left - 1) / left)
         tensor = sizes["tensor"]
         passes = sum(
             # a half of a layer is summed forwards, again and backwards
@@ -223,7 +230,7 @@ class _Step:
             if p.name.startswith(prefix):
                 run = p.name.removeprefix(prefix).split(".")[0] if prefix == "decoder.segments." else ""
                 copies = 2 if ".ffn." in p.name and p.name.split(".ffn.")[0] in routed else 1
-                layers[run] = layers.get(run, 0) + copies * p.share * p.over_batch // p.shape[0]
+                layers[run] = layers.get(run, 0) + copies * p.used_share * p.over_batch // p.shape[0]
         return max(layers.values(), default=0)
 
     def _largest(self, ending: str, dimension: int) -> int:

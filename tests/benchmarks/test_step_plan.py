@@ -36,8 +36,12 @@ def with_remat(plan, **parts):
 
 @pytest.mark.parametrize(
     ("mesh", "rules"),
-    [(MESH, ""), ({"data": 2, "fsdp": 2, "tensor": 1}, "embed=fsdp+data")],
-    ids=["tensor", "two axes for weights"],
+    [
+        (MESH, ""),
+        ({"data": 2, "fsdp": 2, "tensor": 1}, "embed=fsdp+data"),
+        ({"data": 2, "fsdp": 2, "tensor": 1}, "state=data"),
+    ],
+    ids=["tensor", "two axes for weights", "one more for the state"],
 )
 def test_state_and_frozen_weights_are_those_that_a_step_is_called_with(plan, config, mesh, rules):
     config = dataclasses.replace(config, dtype="bfloat16")
@@ -76,6 +80,18 @@ def test_a_divided_sequence_keeps_its_part(plan):
     with use_rules(parse_rules("length=tensor")):
         after = whole(MESH)["memory"]
     assert after["activations"] < before["activations"] and after["masters"] == before["masters"]
+
+
+def test_a_state_in_smaller_parts_is_gathered_for_use(plan):
+    mesh = {"data": 2, "fsdp": 2, "tensor": 1}
+    before = plan(mesh)
+    with use_rules(parse_rules("state=data")):
+        after = plan(mesh)
+    masters, used = (
+        [each["memory"][name] for each in (before, after)] for name in ("masters", "compute weights")
+    )
+    assert masters[1] < 0.6 * masters[0] and used[1] >= used[0] > 0
+    assert after["links"]["gather weights"] > before["links"]["gather weights"]
 
 
 def test_one_device_sends_nothing_and_copies_send_only_gradients(config):
