@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from checkpoint_convert import aimv2
+from checkpoint_convert import aimv2, published
 from checkpoint_convert.published import lpips_rules, vgg_rules
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
 from mammoth_jax.core.parameters import abstract
+from mammoth_jax.models import lpips, vgg
 from mammoth_jax.models.aimv2 import SemanticEncoder
 from mammoth_jax.models.lpips import LPIPS
 from mammoth_jax.models.mammothtok.config import EncoderConfig
@@ -25,6 +26,16 @@ from tests.published_files import draw, drawn, write_zip
 from tests.training.tiny_tokenizer import optimizer, training
 
 TOWER = EncoderConfig(patch_size=8, width=16, mlp_width=32, num_layers=1, num_heads=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_vgg():
+    """VGG16 with an eighth of its channels: all of them would take most of an hour here."""
+    stages = tuple(tuple(width // 8 for width in stage) for stage in vgg.STAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (vgg, lpips, published):
+            patch.setattr(module, "STAGES", stages)
+        yield
 
 
 @pytest.fixture(scope="module")
