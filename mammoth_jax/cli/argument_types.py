@@ -36,5 +36,6 @@ def add_rules_option(parser: ArgumentParser) -> None:
         default="",
         metavar="NAME=AXIS+...,...",
         help="what the mesh axes divide: length=tensor also divides rows' tokens between layers, embed=fsdp+data "
-        "weights over both axes; default: data and fsdp divide rows, fsdp weights, tensor heads and widths",
+        "weights over both axes, state=data masters and moments over one more; default: data and fsdp divide rows, "
+        "fsdp weights, tensor heads and widths",
     )
