@@ -82,6 +82,7 @@ def test_what_a_task_needs_is_loaded_in_its_dtype_and_shards(averaged):
     assert kernel.dtype == "bfloat16" and not kernel.sharding.is_fully_replicated
 
 
+@pytest.mark.slow
 def test_adapters_on_the_base_are_the_run_that_trained_them(tuned, start):
     parts = ("text_decoder", "dit")
     whole = arrays(load_model(tuned, parts=parts))
@@ -138,11 +139,12 @@ def test_what_is_not_there_is_named(model, lora, words, averaged, start, tmp_pat
         load_model(places[model], parts=("text_decoder",), lora=lora and places[lora])
 
 
+@pytest.mark.slow
 def test_adapters_of_another_model_are_refused(tuned):
     with pytest.raises(InputError, match="give the model that they were trained on"):
         load_adapters(tuned, MammothConfig.from_preset("nano"), single_device_mesh())
 
 
-def test_tokenize_has_no_use_for_adapters(tuned, capsys, tmp_path):
-    assert main(["tokenize", str(tmp_path / "a.png"), "--lora", str(tuned)]) == 2
+def test_tokenize_has_no_use_for_adapters(capsys, tmp_path):
+    assert main(["tokenize", str(tmp_path / "a.png"), "--lora", str(tmp_path)]) == 2
     assert "leave it out" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, named_parameters
 from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.pipelines.loading import load_model
 from mammoth_jax.training.lora import A, B
 from mammoth_jax.training.start_weights import start_weights
 from tests.tiny_model import tiny_config
@@ -109,6 +110,9 @@ def test_adapters_are_merged_and_every_other_tensor_is_bit_identical(tuned, star
         ]
         change = np.stack([x @ y for x, y in flat]).reshape(before[name].shape)
         np.testing.assert_allclose(after[name], before[name] + 2 * change, atol=1e-6, err_msg=name)
+    drawing = load_model(start, dtype="float32", parts=("dit",), lora=f"{run}@{STEP}").model
+    for name, p in named_parameters(drawing).items():  # --lora on the start is the merged model
+        np.testing.assert_allclose(p[...], after[name], atol=1e-6, err_msg=name)
 
 
 def test_the_next_stage_starts_from_merged_weights(tuned, start, tmp_path):
