@@ -65,6 +65,7 @@ def test_the_roofline_is_measured_on_this_device():
     assert min(one.copy_bytes_per_second, one.product_flops_per_second) > 0
 
 
+@pytest.mark.slow
 def test_decoding_counts_the_tokens_of_all_pictures_and_the_cache_of_both_rows(loaded):
     cases = run("decode", loaded)
     assert cases["tokens"].work.items == 2 * (2 * 5 + 1)
@@ -74,6 +75,7 @@ def test_decoding_counts_the_tokens_of_all_pictures_and_the_cache_of_both_rows(l
     assert cases["tokens"].work.cost.bytes > visual_tokens(plain, 4).bytes
 
 
+@pytest.mark.slow
 def test_int8_loops_run_and_read_fewer_bytes(loaded):
     own = run("decode", loaded)["tokens"]
     int8 = run("decode", loaded, options={"decode_weights": "int8", "cache": "int8"})["tokens"]
@@ -153,6 +155,7 @@ def test_weights_drawn_on_the_device_are_random_and_in_their_shards():
     assert np.all(np.asarray(values["1.scale"], np.float32) == 1)
 
 
+@pytest.mark.slow
 def test_faster_options_are_set_beside_the_exact_run(loaded):
     names = ("exact", "--cfg-range 0.2,0.8", "--step-cache 0.4")
     exact, ranged, cached = compare(loaded, settings(), guidance=2.0, names=names).values()

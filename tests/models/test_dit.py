@@ -82,6 +82,7 @@ def test_padded_context_fault_changes_only_rows_with_a_shorter_text(parts):
     assert np.abs(faulty[1, :4] - right[1, :4]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_rounded_time_fault_rounds_to_the_weights_format(parts):
     low = tuple(cast(part, jnp.bfloat16) for part in parts)
     features, x = condition([3, 2], [2, 2]), inputs()

@@ -77,6 +77,7 @@ def test_lpips_and_its_gradient_are_the_originals(lpips):
     close(gradient[:1], case["gradient"], 3e-5)  # rounding of two passes through 13 layers; 1e-5 was measured
 
 
+@pytest.mark.slow
 def test_the_gradient_of_lpips_agrees_with_finite_differences_in_float64(lpips):
     with jax.enable_x64(True):
         model = cast(lpips, jnp.float64)

@@ -241,7 +241,7 @@ def read(tok: MammothTok, sequence: PatchSequence) -> tuple[jax.Array, jax.Array
     return tok.encoder.read(sequence), tok.encode_patches(sequence)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", [GRIDS[0], *(pytest.param(g, marks=pytest.mark.slow) for g in GRIDS[1:])])
 def test_a_padded_sequence_of_patches_gives_what_the_picture_gives(spread, grid):
     picture = np.asarray(random(8 * grid[0], 8 * grid[1], 3))
     sequence = patch_sequence(picture, 8, 20)

@@ -62,9 +62,21 @@ CASES = (
 
 # What a case adds to those that always run is little: these run with the slow ones.
 RARELY = {
-    "chunked": {"head size 64, full", "keys fewer than queries", "a row of padding only", "prefill goes on"},
+    "chunked": {
+        "head size 64, full",
+        "head size 72, causal",
+        "head size 128, 32/8 heads, causal",
+        "head size 128, 28/4 heads, padded",
+        "queries fewer than keys",
+        "keys fewer than queries",
+        "a row of padding only",
+        "prefill goes on",
+    },
     "pallas_tpu": {
         "head size 64, full",
+        "head size 80, segments",
+        "head size 128, 32/8 heads, causal",
+        "head size 128, 28/4 heads, padded",
         "small head size",
         "queries fewer than keys",
         "keys fewer than queries",
@@ -158,7 +170,7 @@ LONG = (
 )
 
 
-@pytest.mark.parametrize("case", LONG, ids=str)
+@pytest.mark.parametrize("case", [*LONG[1:], pytest.param(LONG[0], marks=pytest.mark.slow)], ids=str)
 def test_our_tpu_kernels_over_several_of_their_blocks_equal_the_reference(case):
     """With the block sizes that are compiled; lengths need at least two blocks of queries and of keys."""
     assert_equal_to_reference(case, INTERPRETED)

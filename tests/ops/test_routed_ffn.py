@@ -29,6 +29,8 @@ from mammoth_jax.ops.routed_ffn import (
 B, S, D, F = 4, 10, 16, 24
 IMPLEMENTATIONS = [Ragged(), Megablox((16, 128, 128)), Split((S, S))]
 NAMES = ["ragged", "megablox", "split"]
+# Megablox runs interpreted here, at a minute a program: once against the reference, the rest on request.
+RARELY_MEGABLOX = pytest.param(IMPLEMENTATIONS[1], marks=pytest.mark.slow)
 
 
 def kernels(num_experts: int, seed: int = 0) -> list[ExpertKernels]:
@@ -72,7 +74,7 @@ def test_equals_the_reference_whatever_the_share_of_generation_tokens(implementa
     assert_close(value_and_gradients(implementation, *arguments), value_and_gradients(Both(), *arguments))
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS[:2], Split((2 * S,) * 3)], ids=NAMES)
+@pytest.mark.parametrize("implementation", [Ragged(), RARELY_MEGABLOX, Split((2 * S,) * 3)], ids=NAMES)
 def test_three_experts_and_two_of_them_a_token(implementation):
     rng = np.random.default_rng(3)
     expert = jnp.asarray(rng.integers(0, 3, (B, S, 2)), jnp.int32)
@@ -121,7 +123,7 @@ def test_a_batch_and_a_width_that_the_mesh_does_not_divide():
     assert_close(got, wanted)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=NAMES)
+@pytest.mark.parametrize("implementation", [Ragged(), RARELY_MEGABLOX, Split((S, S))], ids=NAMES)
 def test_changed_routing_is_the_same_program(implementation):
     traced = []
 

@@ -44,10 +44,12 @@ def refused(words: str):
     return pytest.raises(InputError, match=rf"\A(?=.*{words})[^\n]*\Z")
 
 
+@pytest.mark.slow
 def test_a_picture_of_one_pixel_is_enlarged_and_asked_about():
     assert len(chat()("what?", images=[[Image.new("RGB", (1, 1))]], **ONE_TOKEN).ids[0]) == 1
 
 
+@pytest.mark.slow
 def test_a_picture_of_one_pixel_is_edited_at_the_least_size():
     drawn = editor()(Image.new("RGB", (1, 1)), "make it red", output_type="np", **ONE_STEP)
     assert drawn.images[0].shape == (*drawn.pictures[0].request.size.pixels, 3)

@@ -21,6 +21,9 @@ from tests.tiny_model import tiny_config, tiny_pipeline, tiny_preview_config
 OPTIONS = {"max_new_tokens": 4}
 FAMILIES = {"qwen3_vl": tiny_config, "qwen2_5_vl": tiny_preview_config}
 BOTH = pytest.mark.parametrize("family", FAMILIES)
+SECOND_RARELY = pytest.mark.parametrize(
+    "family", ["qwen3_vl", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)]
+)
 
 
 @functools.cache
@@ -58,7 +61,7 @@ def assert_same(chat: ChatPipeline, found: ReadPrompts | None, expected: ReadPro
     np.testing.assert_array_equal(found.seen, expected.seen)
 
 
-@BOTH
+@SECOND_RARELY
 def test_later_turns_with_pictures_read_only_them_and_equal_reading_everything(family):
     chat = pipeline(family)
     session = ChatSession(chat)
@@ -101,7 +104,7 @@ def test_a_system_message_takes_its_place():
     assert text.startswith("system\nBe brief.") and "helpful" not in text
 
 
-@BOTH
+@SECOND_RARELY
 def test_a_video_is_answered_alike_by_the_pipeline_and_in_a_conversation(family, tmp_path):
     chat, clip = pipeline(family), frames(tmp_path / "clip")
     whole = chat("what happens?", videos=[[clip]], **OPTIONS)

@@ -89,6 +89,7 @@ def test_a_second_pass_over_the_sequence_keeps_the_models_own_weights(monkeypatc
     assert draw() == "own" and draw(steps="int8") == "own" and seen == ["own", "int8"]
 
 
+@pytest.mark.slow
 def test_eight_devices_draw_with_int8_weights_what_one_draws():
     sharded = tiny_pipeline(make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
     settings = {**SMALL, "mode": "ar", "decode_weights": "int8"}

@@ -136,6 +136,7 @@ def test_references_of_two_sizes_and_rows_with_one_or_two_in_one_batch():
     assert np.abs(out.images[1] - alone.images[0]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_size_is_the_first_references_or_the_lasts_or_what_is_asked():
     edit, pictures = pipeline(), [picture(0, 16, 24), picture(1, 33, 17)]
     options = OPTIONS | OFF | {"mode": "diffusion"}

@@ -47,7 +47,7 @@ def assert_same(a, b) -> None:
     assert np.abs(a.pixels.astype(int) - b.pixels.astype(int)).max() <= 2
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_picture_is_the_same_alone_and_among_seven_others(number):
     alone = pipeline().generate([mixed_requests()[number]], OPTIONS)[0]
     assert_same(batch_of_eight()[number], alone)
@@ -110,6 +110,7 @@ def test_a_batch_is_four_launches_and_a_second_one_compiles_nothing(monkeypatch)
     assert counts.launched == ["encode", "draw", "paint", "develop"] * 2
 
 
+@pytest.mark.slow
 def test_two_sizes_in_a_batch_add_one_decoding_launch(monkeypatch):
     pipe = pipeline()
     counts = Counts(monkeypatch)
@@ -145,6 +146,7 @@ def test_visual_tokens_change_the_picture():
     assert np.abs(greedy.images[0] - other.images[0]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_the_preview_architecture_draws_and_its_tokens_matter():
     preview = tiny_pipeline(config=tiny_preview_config())
     assert preview.loaded.config.refiner.stage == "llm" and preview.loaded.config.condition.final_norm

@@ -155,6 +155,7 @@ def test_greedy_reasoning_is_shared_by_the_pictures_of_a_prompt_and_sampled_reas
     assert alone.pictures[0].request.reasoning.ids == second
 
 
+@pytest.mark.slow
 def test_an_edits_reasoning_sees_its_references():
     edit = EditPipeline(pipeline().loaded)
     ids = [

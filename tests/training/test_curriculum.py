@@ -93,6 +93,7 @@ def test_native_batches_come_in_at_least_three_shapes(tmp_path):
     assert len(seen) >= 3 and all(h % 8 == w % 8 == 0 for h, w in seen)
 
 
+@pytest.mark.slow
 def test_patch_14_trains_through_the_7_8_path(tmp_path):
     tok = {
         "encoder": {"patch_size": 14},

@@ -70,6 +70,7 @@ def assert_unit_deviation(folder, config, latents):
     assert abs(float(scaled.mean())) < 0.2 and 0.8 < float(scaled.std()) < 1.2
 
 
+@pytest.mark.slow
 def test_codes_that_nothing_chooses_are_revived(tmp_path):
     config = training(
         revival={"idle_steps": 2}, losses={"adversarial": None}, discriminator=None, run={"steps": 4}
