@@ -2,7 +2,7 @@
 # Train on hosts that are reached by ssh, one process each; the names may repeat, and "localhost" needs no ssh.
 #
 #   HOSTS="node0 node1" scripts/launch_hosts.sh CONFIG RUN [OPTIONS OF mammoth-jax train]
-#   HOSTS="localhost localhost" JAX_PLATFORMS=cpu scripts/launch_hosts.sh nano/text runs/text --run.steps 2
+#   HOSTS="localhost localhost" JAX_PLATFORMS=cpu scripts/launch_hosts.sh nano/text runs/text
 #
 # The first host is where the others meet, at PORT (7777), by the name that is given here. Every host has this folder at the
 # same place (and VENV, if given, to activate there), and RUN lies on storage that all see. The first process writes here,

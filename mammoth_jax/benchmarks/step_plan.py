@@ -19,11 +19,10 @@ from mammoth_jax.benchmarks.training_step import row_arrays, step_cost
 from mammoth_jax.core.config import encode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import AXES
-from mammoth_jax.core.parameters import named_parameters
 from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.ops.cross_entropy import SCORES_IN_BLOCK
-from mammoth_jax.training.joint import joint_player
+from mammoth_jax.training.joint import changed_names, joint_player
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.player import Player
 
@@ -115,8 +114,9 @@ class _Step:
         self.stacks = tuple(stacks(config))
         self.placed = [
             place(name, p.shape, p.axes, name in player.names, mesh)
-            for name, p in named_parameters(player.template).items()
+            for name, p in player.declared().items()
         ]
+        self.adapted = changed_names(player) - player.names  # merged with their adapters while the step runs
         trained = (3 if config.ema_decay is None else 4) * FLOAT32
         self.state_item = {True: trained, False: self.item}
 
@@ -134,14 +134,18 @@ class _Step:
             "compute weights": self.item * sum(p.used_share for p in self.placed if self._copied(p)),
             "gradients": FLOAT32 * own
             + accumulated
-            + self.item * sum(p.used_share for p in self.placed if p.trained and p.used != p.shards),
+            + self.item * sum(p.used_share for p in self.placed if self._gradient_copied(p)),
             "activations": self.activations(),
             "working": max(self.working().values()),
         }
 
     def _copied(self, p: Placed) -> bool:
-        """Whether a step uses a copy of a parameter: in another number format, or in larger parts."""
-        return (p.trained and self.item != FLOAT32) or p.used != p.shards
+        """Whether a step uses a copy of a parameter: in another number format, in larger parts, or merged."""
+        return (p.trained and self.item != FLOAT32) or p.used != p.shards or p.name in self.adapted
+
+    def _gradient_copied(self, p: Placed) -> bool:
+        """Whether a gradient is there before it is that of the state: of larger parts, or of a merged kernel."""
+        return (p.trained and p.used != p.shards) or p.name in self.adapted
 
     def activations(self) -> int:
         """What is kept of the forward pass, and what lives through it."""

@@ -16,7 +16,7 @@ from mammoth_jax.data.packing.rows import pack_rows
 from mammoth_jax.objectives.noise import Neighbours, SimilarityNoise, VisualCodes
 from mammoth_jax.pipelines.loading import byte_words
 from mammoth_jax.training.flops import StepLoad
-from mammoth_jax.training.joint import MODEL, joint_geometry, joint_player, joint_step
+from mammoth_jax.training.joint import MODEL, changed_names, joint_geometry, joint_player, joint_step
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.loop import batch_sharding, compiled_step
 from mammoth_jax.training.parameter_groups import needed_parts
@@ -89,8 +89,8 @@ def training_step(config: JointTraining, mesh: Mesh) -> tuple[Task, Any]:
 
 def step_cost(config: JointTraining, player: Player) -> Cost:
     """What a step needs at the least: operations of full rows, and each weight, moment and gradient once."""
-    load = StepLoad.of(config.model, player.template, player.names)
-    sizes = {name: int(np.prod(p.shape)) for name, p in named_parameters(player.template).items()}
+    load = StepLoad.of(config.model, player.template, changed_names(player))
+    sizes = {name: int(np.prod(p.shape)) for name, p in player.declared().items()}
     trained = sum(size for name, size in sizes.items() if name in player.names)
     item = parse_dtype(config.dtype).itemsize
     weights = 12 * trained + item * (sum(sizes.values()) - trained)

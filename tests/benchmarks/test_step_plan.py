@@ -16,6 +16,7 @@ from mammoth_jax.core.sharding import parse_rules, use_rules
 from mammoth_jax.layers.remat import Remat
 from mammoth_jax.training.config_file import load_training
 from mammoth_jax.training.joint_config import RematConfig
+from mammoth_jax.training.lora import LoRA
 
 MESH = {"data": 1, "fsdp": 2, "tensor": 2}
 
@@ -44,7 +45,19 @@ def with_remat(plan, **parts):
     ids=["tensor", "two axes for weights", "one more for the state"],
 )
 def test_state_and_frozen_weights_are_those_that_a_step_is_called_with(plan, config, mesh, rules):
-    config = dataclasses.replace(config, dtype="bfloat16")
+    assert_planned_as_called(plan, dataclasses.replace(config, dtype="bfloat16"), mesh, rules)
+
+
+def test_adapters_are_all_that_a_fine_tuning_with_them_trains(plan, config):
+    config = dataclasses.replace(config, dtype="bfloat16", lora=LoRA(rank=4), ema_decay=None)
+    adapted = dataclasses.replace(plan, config=config)
+    assert_planned_as_called(adapted, config, MESH, "")
+    few, all_ = adapted(MESH)["memory"], plan(MESH)["memory"]
+    assert 0 < few["masters"] < all_["masters"] / 4
+    assert few["compute weights"] > few["masters"]  # kernels merged with their adapters
+
+
+def assert_planned_as_called(plan, config, mesh, rules):
     with use_rules(parse_rules(rules)):
         _, state, frozen, batch = step_arguments(config, make_mesh(mesh, jax.devices()[:4]))
         memory = plan(mesh)["memory"]

@@ -30,6 +30,9 @@ def start(command, run, cache, *, devices=1, log=None):
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": str("MAMMOTH_OPTIMIZED_TESTS" not in os.environ).lower(),
         "JAX_NUM_CPU_DEVICES": str(devices),
+        # eight devices on two cores: a thread each, and one program at a time, or they miss each other's collectives
+        "NPROC": "64",
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "JAX_ENABLE_COMPILATION_CACHE": "true",
