@@ -122,6 +122,7 @@ def test_diffusion_counts_guided_steps_twice(loaded):
     assert never < half < always < 2.1 * never
 
 
+@pytest.mark.slow
 def test_the_stages_of_generate_make_up_the_whole(loaded):
     cases = run("generate", loaded)
     assert tuple(cases) == (*STAGES, "whole")

@@ -130,6 +130,7 @@ def preview(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_editing_with_the_preview_says_what_to_switch_off(preview):
     pipeline = EditPipeline.from_pretrained(preview)
     shown = Image.new("RGB", (64, 64))

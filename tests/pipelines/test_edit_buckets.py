@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mammoth_jax.pipelines import text_to_image
@@ -71,6 +72,7 @@ def ten() -> tuple[EditPipeline, TextToImageOutput, list[ShapePlan], dict[str, i
     return pipeline, out, plans, {name: p._cache_size() - before[name] for name, p in programs.items()}
 
 
+@pytest.mark.slow
 def test_ten_edits_of_mixed_sizes_compile_one_program_of_each_kind_a_bucket():
     _, _, (plan,), compiled = ten()
     assert len(plan.buckets) <= 4

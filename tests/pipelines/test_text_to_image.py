@@ -118,6 +118,7 @@ def test_two_sizes_in_a_batch_add_one_decoding_launch(monkeypatch):
     assert counts.launched == ["encode", "draw", "paint", "develop", "develop"]
 
 
+@pytest.mark.slow
 def test_tokens_alone_are_decoded_by_the_tokenizer_and_text_alone_draws_no_tokens(monkeypatch):
     pipe = pipeline()
     counts = Counts(monkeypatch)

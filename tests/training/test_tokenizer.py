@@ -19,7 +19,7 @@ from mammoth_jax.training.tokenizer_kinds import KINDS
 from tests.training.tiny_tokenizer import training
 
 
-@pytest.fixture(scope="module", params=["mammothtok", "vae"])
+@pytest.fixture(scope="module", params=["mammothtok", pytest.param("vae", marks=pytest.mark.slow)])
 def run(request, tmp_path_factory):
     """A short run of each kind: folder, configuration, state and its log."""
     config = training(request.param, ema_decay=0.9, run={"steps": 12, "evaluation_interval": 12})
