@@ -113,8 +113,7 @@ class _Step:
         self.rows = rows // groups
         self.stacks = tuple(stacks(config))
         self.placed = [
-            place(name, p.shape, p.axes, name in player.names, mesh)
-            for name, p in player.declared().items()
+            place(name, p.shape, p.axes, name in player.names, mesh) for name, p in player.declared().items()
         ]
         self.adapted = changed_names(player) - player.names  # merged with their adapters while the step runs
         trained = (3 if config.ema_decay is None else 4) * FLOAT32

@@ -135,7 +135,9 @@ def variants():
     }
 
 
-@pytest.mark.parametrize("variant", ["dit", "llm", "time"])
+@pytest.mark.parametrize(
+    "variant", ["dit", *(pytest.param(v, marks=pytest.mark.slow) for v in ("llm", "time"))]
+)
 def test_a_sample_in_a_packed_row_is_the_sample_alone(variant):
     parts = variants()[variant]
     samples = Samples(REFINER.num_queries)

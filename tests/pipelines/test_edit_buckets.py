@@ -80,6 +80,7 @@ def test_ten_edits_of_mixed_sizes_compile_one_program_of_each_kind_a_bucket():
     assert compiled == dict.fromkeys(("prefill", "tokens", "diffusion"), len(plan.buckets))
 
 
+@pytest.mark.slow
 def test_pictures_come_in_the_order_asked_and_as_if_drawn_alone():
     pipeline, out, _, _ = ten()
     assert [p.request.size.pixels[::-1] for p in out.pictures] == [size for size, _ in EDITS]
