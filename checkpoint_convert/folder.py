@@ -18,7 +18,7 @@ from checkpoint_convert.stream import load_onto
 from checkpoint_convert.to_jax import load_converted
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract
-from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules
+from mammoth_jax.core.sharding import ShardingRules
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 
@@ -95,7 +95,7 @@ class ModelFolder:
             path, config, _abstract(config, present if parts is None else present & frozenset(parts)), None
         )
 
-    def load(self, mesh: Mesh, dtype: Any = None, sharding: ShardingRules = DEFAULT_RULES) -> Mammoth:
+    def load(self, mesh: Mesh, dtype: Any = None, sharding: ShardingRules | None = None) -> Mammoth:
         """The weights, each array in its target sharding; ``dtype`` casts (None keeps the folder's).
 
         Raises:

@@ -16,7 +16,7 @@ from checkpoint_convert.reported import reported
 from checkpoint_convert.rules import Entry, Rule, Shape, check_parts, expand
 from checkpoint_convert.source import TensorSource, problems, shapes
 from mammoth_jax.core.parameters import named_parameters, with_parameters
-from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
+from mammoth_jax.core.sharding import ShardingRules, named_sharding
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -78,7 +78,7 @@ def load_onto(
     source: TensorSource,
     mesh: Mesh,
     dtype: Any = None,
-    sharding: ShardingRules = DEFAULT_RULES,
+    sharding: ShardingRules | None = None,
 ) -> M:
     """The (abstract) module with the source's weights, each array in its target sharding on the mesh.
 
@@ -98,7 +98,7 @@ def read_onto(
     source: TensorSource,
     mesh: Mesh,
     dtype: Any = None,
-    sharding: ShardingRules = DEFAULT_RULES,
+    sharding: ShardingRules | None = None,
 ) -> dict[str, jax.Array]:
     """The arrays of the given groups, which fit, each in its target sharding on the mesh."""
     values: dict[str, jax.Array] = {}

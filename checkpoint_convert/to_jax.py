@@ -28,7 +28,7 @@ from checkpoint_convert.source import FolderSource, TensorSource
 from checkpoint_convert.stream import fit, held_dtype, put
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import named_parameters, with_parameters
-from mammoth_jax.core.sharding import DEFAULT_RULES, ShardingRules, named_sharding
+from mammoth_jax.core.sharding import ShardingRules, named_sharding
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -122,7 +122,7 @@ def _read_pieces(
 
 
 def load_converted(
-    module: M, path: Path | str, mesh: Mesh, dtype: Any = None, sharding: ShardingRules = DEFAULT_RULES
+    module: M, path: Path | str, mesh: Mesh, dtype: Any = None, sharding: ShardingRules | None = None
 ) -> M:
     """The (abstract) module with a converted folder's arrays, each in its target sharding on the mesh.
 
