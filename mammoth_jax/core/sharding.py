@@ -89,13 +89,12 @@ class ShardingRules:
                 if not _place(axis, dim, placed, shape, mesh_shape):
                     homeless.append(axis)
         for axis in homeless if move else ():
-            for dim in sorted(range(len(shape)), key=lambda i: (bool(placed[i]), -shape[i])):
-                if _place(axis, dim, placed, shape, mesh_shape):
-                    break
+            order = sorted(range(len(shape)), key=lambda i: (bool(placed[i]), -shape[i]))
+            any(_place(axis, dim, placed, shape, mesh_shape) for dim in order)  # the first that it fits
         for axis in self.state if move and claimed else ():
             if axis not in claimed:
                 order = sorted(range(len(shape)), key=lambda i: (not self.mesh_axes(axes[i]), -shape[i]))
-                next((dim for dim in order if _place(axis, dim, placed, shape, mesh_shape)), None)
+                any(_place(axis, dim, placed, shape, mesh_shape) for dim in order)
         return PartitionSpec(*(tuple(p) if len(p) > 1 else (p[0] if p else None) for p in placed))
 
 
