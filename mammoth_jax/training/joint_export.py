@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from checkpoint_convert.adapter_folder import save_adapters
-from checkpoint_convert.converted import ConvertedFolder, is_converted
 from checkpoint_convert.folder import read_json
 from checkpoint_convert.init_checkpoint import image_processor, placeholder_ranks, write_json, write_tokenizer
 from checkpoint_convert.model import model_rules
@@ -20,7 +19,6 @@ from checkpoint_convert.new_folder import new_folder
 from checkpoint_convert.released_config import config_from_released, config_to_released
 from checkpoint_convert.rules import expand
 from checkpoint_convert.safetensors_file import Spec
-from checkpoint_convert.source import FolderSource
 from checkpoint_convert.stream import by_target
 from checkpoint_convert.to_jax import side_files
 from checkpoint_convert.to_torch import PART_PREFIXES, released_specs, write_released
@@ -31,7 +29,7 @@ from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.processing.vision import PREPROCESSOR_FILE
 from mammoth_jax.training.lora import A, B
-from mammoth_jax.training.origin import kept_dtypes, read_origin
+from mammoth_jax.training.origin import folder_dtypes, kept_dtypes, read_origin
 from mammoth_jax.training.runs import abstract_arrays, is_run, read_adapters, read_arrays
 from mammoth_jax.training.trained_model import JointRun
 
@@ -117,11 +115,9 @@ def _tokenizer_dtypes(run: JointRun) -> dict[str, np.dtype]:
     for part, path in run.tokenizer_paths().items():
         if path is None or is_run(path):
             continue
-        specs = ConvertedFolder.open(path).released if is_converted(path) else FolderSource(path).specs
         prefix = PART_PREFIXES[part]
-        out |= {
-            name if name.startswith(prefix) else prefix + name: spec.dtype for name, spec in specs.items()
-        }
+        held = folder_dtypes(path)
+        out |= {name if name.startswith(prefix) else prefix + name: x for name, x in held.items()}
     return out
 
 
