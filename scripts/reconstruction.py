@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammoth_jax.core.compilation_cache import enable_compilation_cache
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, named_parameters
 from mammoth_jax.objectives.image_metrics import psnr
 from mammoth_jax.training.batches import open_batches
-from mammoth_jax.training.runs import read_config, split_step
+from mammoth_jax.training.config_file import run_config
+from mammoth_jax.training.runs import split_step, with_step
 from mammoth_jax.training.state import TrainState
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 from mammoth_jax.training.tokenizer_evaluation import TokenizerEvaluation
@@ -54,7 +56,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     enable_compilation_cache()
-    config = read_config(args.model, TokenizerTraining)
+    config = run_config(args.model)
+    if not isinstance(config, TokenizerTraining):
+        raise InputError(f"--model {args.model}: a run of {config.task}; give one of mammothtok or vae")
     config = dataclasses.replace(
         config, run=dataclasses.replace(config.run, evaluation_pictures=args.pictures)
     )
@@ -63,7 +67,7 @@ def main() -> None:
     weights = {name: p[...] for name, p in named_parameters(model).items()}
     state = TrainState(jnp.int32(0), {"model": weights}, {}, {}, {})
     evaluation = TokenizerEvaluation(config, kind, abstract(kind.build), mesh)
-    numbers = evaluation(state, split_step(args.model)[1] or 0, args.out / "pictures")
+    numbers = evaluation(state, split_step(with_step(args.model))[1] or 0, args.out / "pictures")
     if isinstance(kind, MammothTokKind):
         numbers["block_means_psnr"] = block_means(config, kind.stride)
     print(json.dumps(numbers, indent=1))

@@ -108,15 +108,6 @@ def _flat(data: Any, path: str = "") -> dict[str, Any]:
     return {path: list(data) if isinstance(data, tuple) else data}
 
 
-def read_config(path: Path | str, kind: type) -> Any:
-    """The resolved configuration of a run.
-
-    Raises:
-      InputError: there is none, or it is of another kind of training.
-    """
-    return decode(kind, load_yaml(split_step(path)[0] / CONFIG))
-
-
 def load_weights(path: Path | str, template: nnx.Module, mesh: Mesh, player: str = "model") -> nnx.Module:
     """A player's weights out of a run, its moving average where one was kept; nothing else is read.
 
