@@ -150,10 +150,9 @@ def held_shapes(path: Path | str, player: str = "model") -> dict[str, tuple[int,
       InputError: there is no such checkpoint.
     """
     run = split_step(path)[0]
-    with ocp.PyTreeCheckpointer() as reader:
-        saved = _weights(reader, _checkpoint(path), player)[1]
-        if player == "model" and (run / FROZEN).is_dir():
-            saved = {**reader.metadata((run / FROZEN).resolve()).item_metadata.tree, **saved}
+    saved = _weights(_checkpoint(path), player)[1]
+    if player == "model" and (run / FROZEN).is_dir():
+        saved = {**_metadata((run / FROZEN).resolve()), **saved}
     return {name: tuple(x.shape) for name, x in saved.items() if not _is_factor(name)}
 
 
@@ -163,8 +162,7 @@ def trained_names(path: Path | str) -> frozenset[str]:
     Raises:
       InputError: there is no such checkpoint.
     """
-    with ocp.PyTreeCheckpointer() as reader:
-        saved = _weights(reader, _checkpoint(path), "model")[1]
+    saved = _weights(_checkpoint(path), "model")[1]
     return frozenset(name.removesuffix(A).removesuffix(B) for name in saved)
 
 
@@ -178,7 +176,7 @@ def read_arrays(
     """
     run, folder = split_step(path)[0], _checkpoint(path)
     with ocp.PyTreeCheckpointer() as reader:
-        kept, saved = _weights(reader, folder, player)
+        kept, saved = _weights(folder, player)
         own = {name: x for name, x in wanted.items() if name in saved}
         _check_shapes(path, own, saved)
         out = _partly(reader, folder, {kept: {player: own}})[kept][player] if own else {}
@@ -206,7 +204,7 @@ def read_adapters(path: Path | str, mesh: Mesh, kernels: Iterable[str] | None = 
     everywhere = NamedSharding(mesh, PartitionSpec())
     folder = _checkpoint(path)
     with ocp.PyTreeCheckpointer() as reader:
-        kept, saved = _weights(reader, folder, "model")
+        kept, saved = _weights(folder, "model")
         names = list(saved) if kernels is None else [name + suffix for name in kernels for suffix in (A, B)]
         wanted = {
             name: jax.ShapeDtypeStruct(tuple(saved[name].shape), np.float32, sharding=everywhere)
@@ -234,7 +232,7 @@ def read_frozen(run: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[s
     if not folder.is_dir():
         return {}
     with ocp.PyTreeCheckpointer() as reader:
-        saved = reader.metadata(folder).item_metadata.tree
+        saved = _metadata(folder)
         own = {name: x for name, x in wanted.items() if name in saved}
         _check_shapes(run, own, saved)
         return _partly(reader, folder, own) if own else {}
@@ -254,9 +252,14 @@ def _checkpoint(path: Path | str) -> Path:
     return (run / FOLDER / str(step) / "state").resolve()
 
 
-def _weights(reader: Any, folder: Path, player: str) -> tuple[str, Mapping[str, Any]]:
+def _metadata(folder: Path) -> Any:
+    """The tree of a saved folder, as shapes; by the handler, for the checkpointer warns of a file that steps lack."""
+    return ocp.PyTreeCheckpointHandler().metadata(folder).tree
+
+
+def _weights(folder: Path, player: str) -> tuple[str, Mapping[str, Any]]:
     """Where a checkpoint has a player's weights, and their metadata by name."""
-    held = reader.metadata(folder).item_metadata.tree
+    held = _metadata(folder)
     kept = "ema" if held["ema"] and player in held["ema"] else "params"
     return kept, held[kept].get(player, {})
 
