@@ -33,9 +33,8 @@ def add_rules_option(parser: ArgumentParser) -> None:
     """Declares ``--rules``: which mesh axes divide which dimensions (``core.sharding.ShardingRules``)."""
     parser.add_argument(
         "--rules",
-        default="",
         metavar="NAME=AXIS+...,...",
         help="what the mesh axes divide: length=tensor also divides rows' tokens between layers, embed=fsdp+data "
-        "weights over both axes, state=data masters and moments over one more; default: data and fsdp divide rows, "
-        "fsdp weights, tensor heads and widths",
+        "weights over both axes, state=data masters and moments over one more; default: the configuration's "
+        "run.rules, else data and fsdp divide rows, fsdp weights, tensor heads and widths",
     )

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sweep_meshes is not None and not listed:
         raise InputError("--sweep-meshes: no mesh; write e.g. 'fsdp=4;fsdp=2,tensor=2'")
     preflight = _preflight(args)
-    rules = parse_rules(args.rules)
+    rules = parse_rules(args.rules or "")
     libtpu = require_libtpu()
     with use_rules(rules):
         if sweeps:
@@ -118,6 +118,8 @@ def _preflight(args: argparse.Namespace) -> "Preflight":
         raise InputError(
             f"{args.config}: task {config.task} is not compiled ahead of time; only stages of the model are"
         )
+    if args.rules is None:
+        args.rules = config.run.rules
     return TrainingPreflight(str(args.config), config, args.topology)
 
 
@@ -208,7 +210,7 @@ def _sweep(
     results: list[dict[str, Any]] = []
     key = {
         **json.loads(json.dumps(preflight.describe())),
-        "rules": args.rules,
+        "rules": args.rules or "",
         "versions": {"jax": jax.__version__, "libtpu": libtpu},
     }
 

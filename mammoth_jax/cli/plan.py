@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if not isinstance(config, JointTraining):
         raise InputError(f"{args.config}: task {config.task} is not planned; only stages of the model are")
     plan = StepPlan(str(args.config), config, args.topology)
-    with use_rules(parse_rules(args.rules)):
+    with use_rules(parse_rules(args.rules if args.rules is not None else config.run.rules or "")):
         return _show(plan, named, args)
 
 

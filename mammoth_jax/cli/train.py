@@ -1,17 +1,24 @@
 """Train from a configuration file; the same command goes on where a run was stopped.
 
 RUN holds config.yaml, metrics.jsonl, checkpoints/ and pictures/.  Any key of the configuration can be given as an
-option, e.g. --run.steps 1000 or --optimizer.weight_decay 0.05; values are read as YAML.  Ctrl-C finishes the step under
-way, saves and stops.
+option, e.g. --run.steps 1000 or --optimizer.weight_decay 0.05; values are read as YAML.  --mesh and --rules may be
+others when a run goes on; without --rules it keeps those that it has.  Ctrl-C finishes the step under way, saves and
+stops.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mammoth_jax.cli.argument_types import add_rules_option
 from mammoth_jax.cli.model_options import add_mesh_option
 from mammoth_jax.core.errors import InputError
+
+if TYPE_CHECKING:
+    from mammoth_jax.training.joint_config import JointTraining
+    from mammoth_jax.training.tokenizer_config import TokenizerTraining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,31 +47,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 at the last step, 1 if the guard or a full disk stopped it, 130 if it was interrupted."""
-    from mammoth_jax.core.sharding import parse_rules, use_rules
-
-    with use_rules(parse_rules(args.rules)):
-        return _train(args)
-
-
-def _train(args: argparse.Namespace) -> int:
-    import jax
-
-    from mammoth_jax.benchmarks.chips import device_peak_flops
     from mammoth_jax.core.compilation_cache import enable_compilation_cache
-    from mammoth_jax.core.mesh import make_mesh, parse_mesh
-    from mammoth_jax.pipelines.stage_samples import stage_samples
-    from mammoth_jax.training.checkpoint import SaveFailed
+    from mammoth_jax.core.sharding import parse_rules, use_rules
     from mammoth_jax.training.config_file import load_training
-    from mammoth_jax.training.distributed import join_hosts, leave_lost_run, parse_hosts
-    from mammoth_jax.training.joint_config import JointTraining
-    from mammoth_jax.training.loop import Interrupted, TrainingStopped, train
-    from mammoth_jax.training.runs import open_run
-    from mammoth_jax.training.tasks import build_work
+    from mammoth_jax.training.distributed import join_hosts, parse_hosts
+    from mammoth_jax.training.runs import recorded_rules
 
     if args.hosts is not None:
         join_hosts(parse_hosts(args.hosts))
     enable_compilation_cache()
     config = load_training(args.config, args.preset, args.overrides)
+    said = (args.rules, config.run.rules, recorded_rules(args.out))
+    rules = next((text for text in said if text is not None), None)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, rules=rules))
+    with use_rules(parse_rules(rules or "")):
+        return _train(args, config)
+
+
+def _train(args: argparse.Namespace, config: "TokenizerTraining | JointTraining") -> int:
+    import jax
+
+    from mammoth_jax.benchmarks.chips import device_peak_flops
+    from mammoth_jax.core.mesh import make_mesh, parse_mesh
+    from mammoth_jax.pipelines.stage_samples import stage_samples
+    from mammoth_jax.training.checkpoint import SaveFailed
+    from mammoth_jax.training.distributed import leave_lost_run
+    from mammoth_jax.training.joint_config import JointTraining
+    from mammoth_jax.training.loop import Interrupted, TrainingStopped, train
+    from mammoth_jax.training.runs import open_run
+    from mammoth_jax.training.tasks import build_work
+
     mesh = make_mesh(parse_mesh(args.mesh) if args.mesh else None)
     samples = stage_samples(config, mesh, args.init, args.out) if isinstance(config, JointTraining) else None
     work = build_work(config, mesh, args.init, args.out, samples)

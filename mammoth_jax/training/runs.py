@@ -23,7 +23,15 @@ from mammoth_jax.training.state import parameter_shardings
 
 CONFIG, FROZEN = "config.yaml", "frozen"
 _FREE = {
-    "run": {"log_interval", "checkpoint_interval", "keep_last", "keep_every", "loggers", "profile_steps"}
+    "run": {
+        "log_interval",
+        "checkpoint_interval",
+        "keep_last",
+        "keep_every",
+        "loggers",
+        "profile_steps",
+        "rules",
+    }
 }
 """Settings that may change from one start of a run to the next; the others decide what it computes."""
 
@@ -48,8 +56,18 @@ def with_step(path: Path | str) -> str:
     return f"{split_step(path)[0]}@{_checkpoint(path).parent.name}"
 
 
+def recorded_rules(run: Path) -> str | None:
+    """The sharding rules that a run was last started with; None where none were given, or there is no run.
+
+    Raises:
+      InputError: its configuration is damaged.
+    """
+    return (load_yaml(run / CONFIG).get("run") or {}).get("rules") if (run / CONFIG).exists() else None
+
+
 def open_run(run: Path, config: Any) -> None:
-    """Makes a run's folder and writes its resolved configuration, or checks that it is the same run.
+    """Makes a run's folder and writes its resolved configuration; of a run that is there, checks that it is the same
+    but for settings that may change, and writes those.
 
     Of several hosts the first one does; all learn what it found.
 
@@ -88,6 +106,8 @@ def _open_run(run: Path, config: Any) -> None:
             f"{run} is a run of another configuration: {'; '.join(changed[:3])}{more}; take a new --out, with "
             f"--init {run} to start from its weights"
         )
+    if before != now:
+        write_text_whole(file, dump_yaml(config))
 
 
 def _with_defaults(data: dict[str, Any], kind: type) -> dict[str, Any]:

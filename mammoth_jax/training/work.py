@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.sharding import parse_rules
 from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.metrics import Numbers
 from mammoth_jax.training.state import TrainState
@@ -23,6 +24,7 @@ class RunConfig:
 
     ``batch_size`` counts rows of a step over all devices, taken in ``accumulation`` parts.  Steps that are multiples of
     an interval count; checkpoints and evaluation also happen at the last one.  ``profile_steps`` are traced.
+    ``rules`` are the sharding rules, written as for ``--rules``; None where nobody says them.
     """
 
     steps: int
@@ -38,8 +40,10 @@ class RunConfig:
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     guard: Guard = Guard()
     profile_steps: tuple[int, ...] = ()
+    rules: str | None = None
 
     def __post_init__(self) -> None:
+        parse_rules(self.rules or "")
         for name in (
             "steps",
             "batch_size",

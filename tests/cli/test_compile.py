@@ -108,6 +108,8 @@ def test_a_training_step_is_compiled_for_every_mesh_of_a_slice(programs, monkeyp
     assert main(words) == 0 and len(asked) == 5  # all are known
     assert main([*words, "--rules", "embed=fsdp+data"]) == 0  # other rules are another sweep
     assert len(asked) == 10 and asked[-1][1] == ("fsdp", "data")
+    assert main([*words, "--run.rules", "embed=data"]) == 0  # as the configuration says
+    assert len(asked) == 15 and asked[-1][1] == ("data",)
 
 
 def test_one_program_that_does_not_fit_fails_the_task(programs, capsys):

@@ -10,7 +10,7 @@ from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, named_parameters
 from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.loop import train
-from mammoth_jax.training.runs import is_run, load_weights, open_run, split_step
+from mammoth_jax.training.runs import is_run, load_weights, open_run, recorded_rules, split_step
 from mammoth_jax.training.work import RunConfig
 from tests.training.toy import Net, work
 
@@ -71,6 +71,17 @@ def test_a_run_goes_on_only_with_its_own_configuration(run, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(InputError, match="holds files but no run"):
         open_run(tmp_path, Told())
+
+
+def test_a_run_keeps_the_sharding_rules_that_it_was_last_started_with(tmp_path):
+    folder = tmp_path / "r"
+    assert recorded_rules(folder) is None
+    open_run(folder, Told())
+    assert recorded_rules(folder) is None
+    open_run(folder, Told(run=dataclasses.replace(CONFIG, rules="state=data")))
+    assert recorded_rules(folder) == "state=data"
+    with pytest.raises(InputError, match="'wing' is not a mesh axis"):
+        dataclasses.replace(CONFIG, rules="state=wing")
 
 
 def test_settings_that_did_not_exist_when_a_run_began_count_as_their_defaults(tmp_path):
