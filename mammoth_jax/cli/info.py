@@ -5,11 +5,13 @@ Reads configuration and headers only, never the weights.
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mammoth_jax.models.mammoth import Mammoth
+    from mammoth_jax.training.trained_model import JointRun
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     if is_run(args.folder):
         run = JointRun.open(args.folder)
-        summary = summarize(args.folder, "run", run.template())
+        summary = summarize(args.folder, "run", run.template(), sources(run))
     else:
         folder = ModelFolder.open(args.folder)
         if folder.source is not None:
@@ -45,12 +47,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def summarize(path: Path, kind: str, model: "Mammoth") -> dict[str, Any]:
-    """Parts with their arrays' shapes and number of parameters, absent parts, totals and memory in bytes."""
+def sources(run: "JointRun") -> dict[str, str | None]:
+    """Where a run reads what it never trains, and what it began from; None where nobody said."""
+    from mammoth_jax.training.origin import read_origin
+
+    init, files = read_origin(run.path).init, run.config.frozen
+    gone = init is not None and not _is_there(init)
+    tokenizers = {"mammothtok": files.mammothtok or init, "vae": files.vae or init} if gone else None
+    words = None if run.words is None else str(run.words)
+    return {**(tokenizers or run.tokenizer_paths()), "words": words, "init": init}
+
+
+def summarize(
+    path: Path, kind: str, model: "Mammoth", elsewhere: Mapping[str, str | None] | None = None
+) -> dict[str, Any]:
+    """Parts with their arrays' shapes and number of parameters, absent parts, totals and memory in bytes.
+
+    Parts that ``elsewhere`` says the place of are not absent: ``vae``, and with ``mammothtok`` all of its parts.
+    """
     from checkpoint_convert.model import model_rules
     from mammoth_jax.core.parameters import named_parameters
     from mammoth_jax.models.mammoth import PARTS
 
+    elsewhere = elsewhere or {}
     part_of = {rule.target: rule.part for rule in model_rules(model.config)}
     parts: dict[str, dict[str, Any]] = {}
     for name, param in named_parameters(model).items():
@@ -63,7 +82,8 @@ def summarize(path: Path, kind: str, model: "Mammoth") -> dict[str, Any]:
         "kind": kind,
         "family": model.config.backbone.family,
         "parts": {name: parts[name] for name in PARTS if name in parts},
-        "absent": [name for name in PARTS if name not in parts],
+        "absent": [name for name in PARTS if name not in parts and not elsewhere.get(name.split("_")[0])],
+        "elsewhere": dict(elsewhere),
         "parameters": total,
         "memory": {dtype: total * size for dtype, size in BYTES.items()},
     }
@@ -86,7 +106,21 @@ def text(summary: dict[str, Any]) -> str:
             f"{name:22}{count:16,}" + "".join(f"{_size(count * size):>14}" for size in BYTES.values())
         )
     lines += [f"{name:22}{'absent':>16}" for name in summary["absent"]]
+    for name, place in summary["elsewhere"].items():
+        lines.append(f"{name:22}{_place(name, place)}")
     return "\n".join(lines)
+
+
+def _place(name: str, path: str | None) -> str:
+    if path is None:
+        return {"words": "of bytes", "init": "random weights"}.get(name, "named nowhere")
+    return f"in {path}" + ("" if _is_there(path) else ", which is not there any more")
+
+
+def _is_there(path: str) -> bool:
+    from mammoth_jax.training.runs import split_step
+
+    return split_step(path)[0].exists()
 
 
 def _size(count: int) -> str:

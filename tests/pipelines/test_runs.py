@@ -108,15 +108,32 @@ def test_tokens_of_a_run_are_those_of_the_tokenizer_it_was_trained_with(averaged
     np.testing.assert_array_equal(*kernels)
 
 
-def test_info_of_a_run(averaged, capsys):
-    assert main(["info", f"{averaged[0]}@{STEP}", "--json"]) == 0
+def test_info_of_a_run_says_where_it_reads_what_it_does_not_hold(averaged, text, start, capsys):
+    run = averaged[0]
+    assert main(["info", f"{run}@{STEP}", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["kind"] == "run" and set(summary["absent"]) == {
-        "mammothtok_encoder",
-        "mammothtok_codebook",
-        "mammothtok_decoder",
-        "vae",
-    }
+    assert summary["kind"] == "run" and summary["absent"] == [] and "vae" not in summary["parts"]
+    from_start = dict.fromkeys(("mammothtok", "vae", "init"), str(start))
+    assert summary["elsewhere"] == {**from_start, "words": str(run / "words")}
+    assert main(["info", str(text)]) == 0
+    shown = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[-4:]]
+    places = ["named nowhere", "named nowhere", "of bytes", "random weights"]
+    assert shown == [list(pair) for pair in zip(("mammothtok", "vae", "words", "init"), places, strict=True)]
+
+
+def test_info_says_what_is_not_there_any_more(text, capsys):
+    (text / "origin.json").write_text(json.dumps({"init": "/nowhere/start", "dtypes": {}}))
+    file = text / "config.yaml"
+    kept = file.read_text()
+    file.write_text(kept.replace("  mammothtok: null", "  mammothtok: /nowhere/codes@3"))
+    try:
+        assert main(["info", str(text)]) == 0
+    finally:
+        file.write_text(kept)
+        (text / "origin.json").write_text(json.dumps({"init": None, "dtypes": {}}))
+    out = capsys.readouterr().out
+    for place in ("/nowhere/codes@3", "/nowhere/start"):
+        assert f"in {place}, which is not there any more" in out
 
 
 @pytest.mark.parametrize(
