@@ -27,7 +27,7 @@ class Chunked:
 
     query_block: int = 512
     key_block: int = 1024
-    name = "chunked"
+    name: str = "chunked"
 
     def lacks(self, task: AttentionTask) -> str | None:
         """Nothing."""
@@ -55,6 +55,8 @@ class Chunked:
 
 
 CHUNKED = Chunked()
+# What stays in a core's caches; and of packed segments little else than what a query sees is visited.
+CACHE_SIZED = Chunked(64, 64, "cache_sized")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))

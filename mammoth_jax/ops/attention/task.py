@@ -94,7 +94,10 @@ class AttentionTask:
 class Implementation(Protocol):
     """One way to compute attention."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As the table has it."""
+        ...
 
     def lacks(self, task: AttentionTask) -> str | None:
         """Why it cannot serve the task; ``None`` if it can."""
