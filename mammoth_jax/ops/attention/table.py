@@ -31,7 +31,7 @@ class Rule:
 ANY_SIZE = float("inf")
 
 # Small scores: written out, one fused soft-max and no loop; they fit in caches, and programs compile fastest.
-# CPU (its milliseconds with gradients, float32; reference, chunked, cache_sized): 4 rows of 1,024, segments of about 15,
+# CPU (its ms with gradients, float32; reference, chunked, cache_sized): 4 rows of 1,024, segments of about 15,
 # causal, 822, 484, 51; 4 of 1,408 in segments of about 90, full, 1401, 434, 130; one of 2,048 without segments, 4 heads
 # of 128, causal, 1239, 718, 344; 8 of 256 without segments 71, 55, 37.
 TABLE = (
