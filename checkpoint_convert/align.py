@@ -1,5 +1,6 @@
 """The Q-Former's released names, relative to its module (``image_embedder`` or ``gen_image_condition_refiner``)."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,11 +50,15 @@ def config_from_released(
 
 
 def config_to_released(config: QFormerConfig) -> dict[str, Any]:
-    """What the released loader reads; it takes a number of heads only where the Q-Former stands outside the DiT."""
+    """What the released loader reads; a number of heads is stated only where it is not the one that it chooses.
+
+    Inside the DiT the loader takes no other, and refuses such a model rather than run it wrongly.
+    """
     out: dict[str, Any] = {
         "num_queries": config.num_queries,
         "num_layers": config.num_layers,
         "dropout": 0.0,
         "norm_eps": config.norm_eps,
     }
-    return out if config.num_heads is None else {**out, "num_heads": config.num_heads}
+    chosen = dataclasses.replace(config, num_heads=None).heads
+    return out if config.heads == chosen else {**out, "num_heads": config.num_heads}

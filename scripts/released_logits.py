@@ -134,7 +134,8 @@ def released_modules(folder: Path, tensors: dict[str, np.ndarray]) -> tuple[Any,
     embed.image_embedder = SimpleQFormerImageEmbedder(
         input_dim=width,
         hidden_size=transformer.hidden_size,
-        **{"num_heads": max(1, transformer.hidden_size // 128), **told["gen_image_condition_refiner_config"]},
+        num_heads=max(1, transformer.hidden_size // 128),
+        **told["gen_image_condition_refiner_config"],
     )
     fill(AutoencoderKL.from_config(told["gen_vae_config"]), "gen_vae.")
     return fill(language, "llm_model."), fill(transformer, "gen_transformer.")

@@ -98,7 +98,7 @@ def _open_run(run: Path, config: Any) -> None:
     changed = [
         f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key.split("[")[0] not in free
+        if before.get(key) != now.get(key) and key.split("[")[0] not in free and _is_read(key, now)
     ]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -116,6 +116,12 @@ def _with_defaults(data: dict[str, Any], kind: type) -> dict[str, Any]:
         return encode(decode(kind, data))
     except InputError:  # of settings that exist no more
         return data
+
+
+def _is_read(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether a run reads a setting: one of a tokenizer reads, of the model, its own section alone."""
+    own = f"model.{config.get('task')}."
+    return not key.startswith("model.") or key.startswith(own) or not any(k.startswith(own) for k in config)
 
 
 def _flat(data: Any, path: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from checkpoint_convert.rules import expand
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract, named_parameters
 from mammoth_jax.models.align.qformer import QFormer
+from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.dit.positions import TimeAxis
 from mammoth_jax.models.dit.transformer import DiT
 from tests.tiny_dit import CONFIG, REFINER
@@ -57,6 +58,23 @@ def test_released_configurations_come_back():
     assert dit.config_from_released(dit.config_to_released(CONFIG), CONFIG.condition_width) == CONFIG
     released = align.config_to_released(REFINER)
     assert align.config_from_released(released, REFINER.input_width, REFINER.width, REFINER.stage) == REFINER
+
+
+@pytest.mark.parametrize("preset", ["nano", "dev", "preview"])
+def test_a_shipped_qformer_has_the_heads_that_the_release_chooses_and_states_none(preset):
+    config = MammothConfig.from_preset(preset).refiner
+    assert align.config_to_released(config).keys() == {"num_queries", "num_layers", "dropout", "norm_eps"}
+
+
+def test_heads_are_stated_only_where_the_release_would_choose_others():
+    one = dataclasses.replace(REFINER, width=256, num_heads=2)  # two of 128, as the release chooses
+    released = align.config_to_released(one)
+    assert "num_heads" not in released
+    read = [
+        align.config_from_released(x, 8, 256, "dit").heads for x in (released, {**released, "num_heads": 4})
+    ]
+    assert read == [2, 4]
+    assert align.config_to_released(dataclasses.replace(one, num_heads=4))["num_heads"] == 4
 
 
 def test_keys_that_a_released_configuration_leaves_out_have_the_releases_values():

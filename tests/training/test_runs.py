@@ -84,6 +84,16 @@ def test_a_run_keeps_the_sharding_rules_that_it_was_last_started_with(tmp_path):
         dataclasses.replace(CONFIG, rules="state=wing")
 
 
+def test_a_run_of_a_tokenizer_does_not_ask_about_the_rest_of_the_model(tmp_path):
+    from tests.training.tiny_tokenizer import training
+
+    folder = tmp_path / "r"
+    open_run(folder, training())
+    open_run(folder, training(model={"refiner": {"num_queries": 7}}))
+    with pytest.raises(InputError, match=r"model.mammothtok.codebook_size was 32, is 64"):
+        open_run(folder, training(model={"mammothtok": {"codebook_size": 64}}))
+
+
 def test_settings_that_did_not_exist_when_a_run_began_count_as_their_defaults(tmp_path):
     folder = tmp_path / "r"
     open_run(folder, Told())
