@@ -48,6 +48,11 @@ COMMANDS = {
         Command("info", "parts, shapes, parameters and memory of a checkpoint", "mammoth_jax.cli.info"),
         Command("init", "write a released-format folder with random weights", "mammoth_jax.cli.init"),
         Command("verify", "compare this installation with recorded numbers", "mammoth_jax.cli.verify"),
+        Command(
+            "eval",
+            "draw a benchmark's pictures for its scorer; synthetic also scores",
+            "mammoth_jax.cli.eval",
+        ),
         Command("bench", "measure this machine on the model's programs", "mammoth_jax.cli.bench"),
         Command("plan", "memory and time of a training step on a slice, on paper", "mammoth_jax.cli.plan"),
         Command(

@@ -44,16 +44,20 @@ SETTINGS = {
 """Options that go to the pipeline as they are, under its names; those not given keep the checkpoint's defaults."""
 
 
-def add_drawing_options(parser: argparse.ArgumentParser) -> None:
+def add_drawing_options(parser: argparse.ArgumentParser, num_images: int = 1, batch: int = 8) -> None:
     """Declares the options of a picture, its diffusion and its visual tokens."""
     picture = parser.add_argument_group("picture")
     picture.add_argument("--size", type=size, metavar="WxH", help="in pixels (default: the model's)")
     picture.add_argument("--grid", type=size, metavar="WxH", help="visual tokens (default: by the size)")
     picture.add_argument(
-        "--num-images", type=positive, default=1, metavar="N", help="of each prompt (default 1)"
+        "--num-images",
+        type=positive,
+        default=num_images,
+        metavar="N",
+        help=f"of each prompt (default {num_images})",
     )
     picture.add_argument(
-        "--batch", type=positive, default=8, metavar="N", help="most pictures at once (default 8)"
+        "--batch", type=positive, default=batch, metavar="N", help=f"most pictures at once (default {batch})"
     )
     picture.add_argument("--seed", type=int, default=0, metavar="S", help="of the first image (default 0)")
     picture.add_argument(
@@ -203,20 +207,25 @@ def drawing_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def picture_settings(args: argparse.Namespace, pipeline: Any, picture: "Picture") -> dict[str, Any]:
     """Everything that decided one picture, the checkpoint's own settings included."""
+    options, request = resolved_options(args, pipeline), picture.request
+    if not request.references:
+        del options["image_guidance_scale"]
+    (height, width), (rows, cols) = request.size.pixels, request.size.tokens
+    size = {"width": width, "height": height, "grid": [cols, rows]}
+    return {"prompt": request.prompt, "seed": request.seed, **size, **options}
+
+
+def resolved_options(args: argparse.Namespace, pipeline: Any) -> dict[str, Any]:
+    """How to draw, with the checkpoint's own settings where nothing is given."""
     from mammoth_jax.pipelines.options import TextToImageOptions
 
     options = dataclasses.asdict(TextToImageOptions(**drawing_options(args)))
     del options["faults"]
-    if not picture.request.references:
-        del options["image_guidance_scale"]
     own = pipeline.loaded.settings
     inherited = {name: getattr(own, name) for name, value in options.items() if value is None}
     if "temperature" in inherited and not own.do_sample:
         inherited["temperature"] = 0.0
-    request = picture.request
-    (height, width), (rows, cols) = request.size.pixels, request.size.tokens
-    size = {"width": width, "height": height, "grid": [cols, rows]}
-    return {"prompt": request.prompt, "seed": request.seed, **size, **options, **inherited}
+    return options | inherited
 
 
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -38,17 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="first",
         help="the reference whose size the edit gets without --size (default first)",
     )
-    reference.add_argument(
+    add_reference_options(reference)
+    add_drawing_options(parser)
+    add_model_options(parser)
+
+
+def add_reference_options(group: argparse._ActionsContainer) -> None:
+    """Declares how references are seen."""
+    group.add_argument(
         "--image-guidance", type=float, metavar="G", help="weight of the references' latents; 1 is none"
     )
     for name, what in zip(
         CHANNELS, ("through the vision tower", "as visual tokens", "as latents"), strict=True
     ):
-        reference.add_argument(
+        group.add_argument(
             f"--no-{name}", dest=name, action="store_false", help=f"do not show the references {what}"
         )
-    add_drawing_options(parser)
-    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,154 @@
+"""``eval``: options, run.json, what goes on and what is refused; drawing itself is stood in for."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from mammoth_jax.cli import evaluating
+from mammoth_jax.cli.main import main
+from mammoth_jax.processing.generation_config import GenerationSettings
+from tests.evals.stand_in import StandIn
+
+CHECKPOINT = GenerationSettings(
+    end_of_line=1, visual_start=2, visual_end=9, top_k=7, top_p=0.9, do_sample=True
+)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The stand-ins that were made, each with the arguments of the command."""
+    made = []
+
+    def make(args, pipeline, progress):
+        draw = StandIn(made.interrupt_after)
+        made.append((args, draw))
+        return draw
+
+    class Made(list):
+        interrupt_after = None
+
+    made = Made()
+    monkeypatch.setattr(
+        evaluating, "load_pipeline", lambda args: SimpleNamespace(loaded=SimpleNamespace(settings=CHECKPOINT))
+    )
+    monkeypatch.setattr(evaluating, "make_draw", make)
+    return made
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    file = tmp_path / "evaluation_metadata.jsonl"
+    rows = [{"tag": "single_object", "include": [], "prompt": f"a photo of {i}"} for i in range(2)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def run(capsys, *words):
+    """Status, stdout, and stderr."""
+    status = main(["eval", *map(str, words)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def record(out):
+    return json.loads((out / "run.json").read_text(encoding="utf-8"))
+
+
+def test_the_layout_and_the_record_of_a_run(drawn, prompts, tmp_path, capsys):
+    out = tmp_path / "new" / "out"
+    words = ("geneval", "--prompts", prompts, "--out", out, "--mode", "ar", "--seed", 5, "--steps", 3)
+    status, said, _ = run(capsys, *words)
+    assert status == 0 and "8 pictures, 8 drawn now" in said
+    assert len(list(out.rglob("samples/*.png"))) == 8
+    settings = record(out)["settings"]
+    expected = {
+        "benchmark": "geneval", "mode": "ar", "seed": 5, "num_images": 4, "num_inference_steps": 3, "top_k": 7,
+        "preset": "nano", "size": None, "think": None, "temperature": 1.0,
+    }  # fmt: skip
+    assert {name: settings[name] for name in expected} == expected
+    assert settings["prompts"]["name"] == prompts.name and len(settings["prompts"]["sha256"]) == 64
+    assert {"dtype", "precision", "version", "guidance_scale", "ar_guidance_scale"} <= settings.keys()
+    assert record(out)["finished"] is not None and record(out)["pictures"] == 8
+
+
+def test_a_run_that_was_stopped_goes_on(drawn, prompts, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ("geneval", "--prompts", prompts, "--out", out)
+    drawn.interrupt_after = 3
+    assert run(capsys, *words)[0] == 130
+    assert record(out)["finished"] is None
+    drawn.interrupt_after = None
+    assert "8 pictures, 5 drawn now" in run(capsys, *words, "--batch", 2)[1]
+    assert [start["batch"] for start in record(out)["starts"]] == [16, 2]
+    _, said, _ = run(capsys, *words, "--json")
+    assert json.loads(said) == {"pictures": 8, "drawn_now": 0}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mode", "diffusion"], 'mode was "ar+diffusion", now "diffusion"'),
+        (["--seed", 1], "seed was 0, now 1"),
+        (["--num-images", 2], "num_images was 4, now 2"),
+        (["--dtype", "bfloat16"], 'dtype was "float32", now "bfloat16"'),
+        (["--think"], "think was null, now {"),
+    ],
+)
+def test_other_settings_are_refused(drawn, prompts, tmp_path, capsys, words, said):
+    out = tmp_path / "out"
+    run(capsys, "geneval", "--prompts", prompts, "--out", out)
+    status, _, error = run(capsys, "geneval", "--prompts", prompts, "--out", out, *words)
+    assert status == 2 and said in error and error.splitlines()[-1].count("was") == 1
+
+
+def test_other_prompts_are_refused(drawn, prompts, tmp_path, capsys):
+    words = ("geneval", "--prompts", prompts, "--out", tmp_path / "out")
+    run(capsys, *words)
+    prompts.write_text(prompts.read_text().replace("photo", "picture"))
+    status, _, error = run(capsys, *words)
+    assert status == 2 and "prompts was" in error
+
+
+@pytest.mark.parametrize("benchmark", ["geneval", "dpg", "imgedit", "gedit", "ueg"])
+def test_without_prompts_the_source_is_named(drawn, tmp_path, capsys, benchmark):
+    status, _, error = run(capsys, benchmark, "--out", tmp_path / "out")
+    assert status == 2 and "no --prompts; give" in error and "https://" in error and error.count("\n") == 1
+    assert not drawn and not (tmp_path / "out").exists()
+
+
+def test_the_first_pictures_alone_and_then_the_rest(drawn, prompts, tmp_path, capsys):
+    words = ("geneval", "--prompts", prompts, "--out", tmp_path / "out")
+    run(capsys, *words, "--limit", 3)
+    assert len(drawn[0][1].asked) == 3
+    assert "8 pictures, 5 drawn now" in run(capsys, *words)[1]
+
+
+def test_edits_find_their_pictures_and_keep_how_these_are_seen(drawn, tmp_path, capsys):
+    (tmp_path / "shown").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "shown" / "x.png")
+    file = tmp_path / "basic_edit.json"
+    file.write_text(json.dumps({"1": {"id": "x.png", "prompt": "add", "edit_type": "add"}}))
+    words = ("imgedit", "--prompts", file, "--images", tmp_path / "shown", "--out", tmp_path / "out")
+    assert run(capsys, *words, "--no-vision", "--image-guidance", 1.5)[0] == 0
+    settings = record(tmp_path / "out")["settings"]
+    assert (settings["use_vision"], settings["use_tokens"]) == (False, True)
+    assert settings["image_guidance_scale"] == 1.5
+    assert (tmp_path / "out" / "1.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "the following arguments are required: BENCHMARK"),
+        (["wise", "--out", "x"], "invalid choice: 'wise'"),
+        (["geneval"], "the following arguments are required: --out"),
+        (["ueg", "--prompts", "x", "--out", "x", "--num-images", "4"], "the scorer reads one a prompt"),
+        (["dpg", "--prompts", "x", "--out", "x", "--size", "64x32"], "cuts squares"),
+        (["geneval", "--prompts", "x", "--out", "x", "--mode", "both"], "invalid choice: 'both'"),
+    ],
+)
+def test_bad_options_are_one_line(drawn, capsys, words, said):
+    status, _, error = run(capsys, *words)
+    assert status == 2 and said in error and error.count("\n") == 1 and not drawn
