@@ -1,0 +1,78 @@
+"""Regions of one colour before a background."""
+
+import dataclasses
+
+import numpy as np
+
+from mammoth_jax.core.types import Bool, Float, Int
+from mammoth_jax.data.synthetic.score.ground import Ground
+from mammoth_jax.data.synthetic.score.smoothing import grown, regions
+from mammoth_jax.data.synthetic.vocabulary import BACKGROUND_COLOURS, COLOURS, RGB, BackgroundColour, Colour
+
+_THIN = 3000.0  # squared distance that a pixel half covered by a colour must be nearer to it than to another in full
+_LEAST_COVER = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """Pixels that hang together and have about the same colour."""
+
+    pixels: Int[np.ndarray, "pixels 2"]
+    colour: Float[np.ndarray, "3"]
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom; right and bottom are exclusive."""
+        (top, left), (bottom, right) = self.pixels.min(0).tolist(), self.pixels.max(0).tolist()
+        return left, top, right + 1, bottom + 1
+
+    def mask(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+        """The region's pixels in the picture."""
+        out = np.zeros((height, width), bool)
+        out[self.pixels[:, 0], self.pixels[:, 1]] = True
+        return out
+
+
+def cover_of(
+    picture: Float[np.ndarray, "... 3"],
+    behind: Float[np.ndarray, "... 3"],
+    colour: Float[np.ndarray, "3"],
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """How much of each pixel a colour covers, and the squared distance of what cannot be explained so."""
+    step = colour - behind
+    seen = picture - behind
+    cover = np.clip((seen * step).sum(-1) / np.maximum((step**2).sum(-1), 1.0), 0.0, 1.1)
+    return cover, ((seen - cover[..., None] * step) ** 2).sum(-1)
+
+
+def colour_regions(picture: Float[np.ndarray, "height width 3"], ground: Ground) -> list[Region]:
+    """What stands out from the background, in regions of one colour each, any size."""
+    height, width, _ = picture.shape
+    names = np.full((height, width), -1)
+    rows, columns = np.nonzero(ground.outstanding)
+    if not rows.size:
+        return []
+    pixels, behind = picture[rows, columns], ground.colours[rows, columns]
+    costs = []
+    for name in COLOURS:
+        cover, rest = cover_of(pixels, behind, np.array(RGB[name], float))
+        costs.append(rest + _THIN * (1 - np.minimum(cover, 1.0)) ** 2 + 1e5 * (cover < _LEAST_COVER))
+    names[rows, columns] = np.argmin(costs, axis=0)
+    found = []
+    for _, members in regions(names):
+        colours = picture[members[:, 0], members[:, 1]]
+        apart = ((colours - ground.colours[members[:, 0], members[:, 1]]) ** 2).sum(-1)
+        # The middle of those that stand out most: the others are mixed with what is beside them.
+        found.append(Region(members, np.median(colours[apart >= np.quantile(apart, 0.6)], axis=0)))
+    return found
+
+
+def nearest_name(colour: Float[np.ndarray, "3"]) -> Colour | BackgroundColour:
+    """The named colour that is nearest."""
+    names: list[Colour | BackgroundColour] = [*COLOURS, *BACKGROUND_COLOURS]
+    return min(names, key=lambda name: float(((colour - np.array(RGB[name])) ** 2).sum()))
+
+
+def around(region: Region, height: int, width: int, steps: int) -> Bool[np.ndarray, "height width"]:
+    """A region and what is next to it."""
+    return grown(region.mask(height, width), steps)
