@@ -152,3 +152,56 @@ def test_edits_find_their_pictures_and_keep_how_these_are_seen(drawn, tmp_path, 
 def test_bad_options_are_one_line(drawn, capsys, words, said):
     status, _, error = run(capsys, *words)
     assert status == 2 and said in error and error.count("\n") == 1 and not drawn
+
+
+@pytest.fixture
+def small_world(drawn, monkeypatch):
+    """The small world's benchmark with a model that is right; scenes are known by their pixels."""
+    from mammoth_jax.cli import eval_synthetic
+    from mammoth_jax.data.synthetic.score import edit_judge
+    from mammoth_jax.evals.synthetic import marks
+    from mammoth_jax.evals.synthetic.evaluate import Means
+    from mammoth_jax.evals.synthetic.samples import TASKS, samples
+    from tests.evals.synthetic.true_scenes import Eye, Hand, Mind, exact
+
+    asked = {task: samples(task, 2) for task in TASKS}
+    every = [sample for found in asked.values() for sample in found]
+    hand, eye = Hand(every), Eye(every)
+    made = Means(hand, hand, Mind(asked["question"]), {"vae": exact, "mammothtok": exact})
+    loaded = SimpleNamespace(settings=CHECKPOINT, config=SimpleNamespace(picture_size=64))
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: SimpleNamespace(loaded=loaded))
+    monkeypatch.setattr(eval_synthetic, "means", lambda args, pipeline, progress: made)
+    monkeypatch.setattr(marks, "find", eye)
+    monkeypatch.setattr(edit_judge, "find", eye)
+    return hand
+
+
+def test_the_small_world_is_scored(small_world, tmp_path, capsys):
+    words = ("synthetic", "--out", tmp_path, "--count", 2, "--num-images", 1)
+    status, said, _ = run(capsys, *words, "--tasks", "question,drawing", "--steps", 2)
+    assert status == 0 and said.startswith("# preset nano\n") and "2 steps" in said
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["drawing.overall"] == scores["question.overall"] == 1 and "edit.overall" not in scores
+    assert record(tmp_path)["settings"]["count"] == 2 and record(tmp_path)["scores"] == scores
+    drawn = len(small_world.asked)
+    status, said, _ = run(capsys, *words, "--steps", 2, "--json")
+    assert (
+        json.loads(said)["edit.overall"] == 1 and record(tmp_path)["starts"][1]["tasks"][-1] == "riddle-think"
+    )
+    later = {request.seed for request in small_world.asked[drawn:]}
+    assert later == {0, 1}
+    status, _, error = run(capsys, *words, "--steps", 3)
+    assert status == 2 and "num_inference_steps was 2, now 3" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "drawing,singing"], "'singing' is none of drawing"),
+        (["--think"], "the task riddle-think is the one with"),
+        (["--prompts", "x"], "unrecognized arguments: --prompts"),
+    ],
+)
+def test_bad_options_of_the_small_world_are_one_line(small_world, tmp_path, capsys, words, said):
+    status, _, error = run(capsys, "synthetic", "--preset", "nano", "--out", tmp_path / "out", *words)
+    assert status == 2 and said in error and error.count("\n") == 1
