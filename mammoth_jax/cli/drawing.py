@@ -45,7 +45,24 @@ SETTINGS = {
 
 
 def add_drawing_options(parser: argparse.ArgumentParser, num_images: int = 1, batch: int = 8) -> None:
-    """Declares the options of a picture, its diffusion and its visual tokens."""
+    """Declares the options of a picture, its diffusion and its visual tokens, and of thinking before it."""
+    add_picture_options(parser, num_images, batch)
+    thinking = parser.add_argument_group("thinking")
+    thinking.add_argument(
+        "--think",
+        action="store_true",
+        help="write about the picture first, draw it from prompt and reasoning, and save the reasoning as PPPP_II.txt",
+    )
+    thinking.add_argument(
+        "--think-tokens",
+        type=positive,
+        metavar="N",
+        help="most tokens of the reasoning (default 512); it implies --think",
+    )
+
+
+def add_picture_options(parser: argparse.ArgumentParser, num_images: int, batch: int) -> None:
+    """Declares the same without thinking."""
     picture = parser.add_argument_group("picture")
     picture.add_argument("--size", type=size, metavar="WxH", help="in pixels (default: the model's)")
     picture.add_argument("--grid", type=size, metavar="WxH", help="visual tokens (default: by the size)")
@@ -64,18 +81,6 @@ def add_drawing_options(parser: argparse.ArgumentParser, num_images: int = 1, ba
         "--mode",
         choices=("ar+diffusion", "diffusion", "ar"),
         help="visual tokens then diffusion, diffusion from the text alone, or visual tokens alone",
-    )
-    thinking = parser.add_argument_group("thinking")
-    thinking.add_argument(
-        "--think",
-        action="store_true",
-        help="write about the picture first, draw it from prompt and reasoning, and save the reasoning as PPPP_II.txt",
-    )
-    thinking.add_argument(
-        "--think-tokens",
-        type=positive,
-        metavar="N",
-        help="most tokens of the reasoning (default 512); it implies --think",
     )
     diffusion = parser.add_argument_group("diffusion")
     diffusion.add_argument("--steps", type=positive, metavar="N")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from mammoth_jax.cli import evaluating
 from mammoth_jax.cli.argument_types import positive
-from mammoth_jax.cli.drawing import add_drawing_options
+from mammoth_jax.cli.drawing import add_picture_options
 from mammoth_jax.cli.edit import add_reference_options
-from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
     from mammoth_jax.core.progress import Progress
@@ -40,8 +39,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"most tokens of an answer (default {ANSWER_TOKENS})",
     )
+    asked.add_argument(
+        "--think-tokens",
+        dest="riddle_tokens",
+        type=positive,
+        default=THINK_TOKENS,
+        metavar="N",
+        help=f"most tokens of a reasoning, of riddle-think (default {THINK_TOKENS})",
+    )
+    parser.set_defaults(think=False, think_tokens=None)
     add_reference_options(parser.add_argument_group("sources of edits"))
-    add_drawing_options(parser, 4, evaluating.BATCH)
+    add_picture_options(parser, 4, evaluating.BATCH)
 
 
 def task_list(text: str) -> tuple[str, ...]:
@@ -58,11 +66,9 @@ def evaluate(args: argparse.Namespace) -> None:
     from mammoth_jax.core.progress import ProgressLine
     from mammoth_jax.evals.run_record import finish_run, open_run
 
-    if args.think:
-        raise InputError("--think: riddles are drawn with and without; the task riddle-think is the one with")
     pipeline, line = evaluating.load_pipeline(args), ProgressLine()
     what = evaluation(args, pipeline)
-    tokens = {"think_tokens": args.think_tokens or THINK_TOKENS, "answer_tokens": args.answer_tokens}
+    tokens = {"think_tokens": args.riddle_tokens, "answer_tokens": args.answer_tokens}
     settings = evaluating.run_settings(args, pipeline) | {"count": args.count, **tokens}
     del settings["think"]
     open_run(args.out, settings, evaluating.session_settings(args) | {"tasks": what.tasks}, what.files())
@@ -97,8 +103,8 @@ def means(args: argparse.Namespace, pipeline: "TextToImagePipeline", progress: "
     from mammoth_jax.pipelines.chat import ChatPipeline
     from mammoth_jax.pipelines.think_then_draw import ThinkOptions
 
-    draw = dataclasses.replace(evaluating.make_draw(args, pipeline, progress), think=None)
-    think = dataclasses.replace(draw, think=ThinkOptions(args.think_tokens or THINK_TOKENS))
+    draw = evaluating.make_draw(args, pipeline, progress)
+    think = dataclasses.replace(draw, think=ThinkOptions(args.riddle_tokens))
     answer = ChatAnswer(ChatPipeline(pipeline.loaded), args.answer_tokens, args.batch)
     return Means(draw, think, answer, reconstructions(pipeline.loaded, args.batch))
 

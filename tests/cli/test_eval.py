@@ -198,7 +198,7 @@ def test_the_small_world_is_scored(small_world, tmp_path, capsys):
     ("words", "said"),
     [
         (["--tasks", "drawing,singing"], "'singing' is none of drawing"),
-        (["--think"], "the task riddle-think is the one with"),
+        (["--think"], "unrecognized arguments: --think"),
         (["--prompts", "x"], "unrecognized arguments: --prompts"),
     ],
 )
