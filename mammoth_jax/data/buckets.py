@@ -1,5 +1,6 @@
 """Which shapes batches have, how often each is served, and how records are brought to them."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.types import UInt8
 from mammoth_jax.data.decoding import TooSmall, Transform
 from mammoth_jax.data.mixing import Branch, Leaf, Order, shares, whole
 from mammoth_jax.data.precomputed import PrecomputedSource
@@ -50,13 +52,42 @@ class ToShape:
 
     def __call__(self, record: Record, place: tuple[float, float]) -> tuple[int, dict[str, np.ndarray]]:
         """See :class:`Transform`."""
-        pixels = first_picture(record).decode()
+        bucket, pixels = self.shaped(first_picture(record), place)
+        return bucket, {"picture": pixels}
+
+    def shaped(
+        self, picture: Picture, place: tuple[float, float]
+    ) -> tuple[int, UInt8[np.ndarray, "rows cols 3"]]:
+        """The number of the shape that a picture goes to, and its pixels there.
+
+        Raises:
+          UnreadableRecord: it cannot be decoded.
+          TooSmall: it would have to grow more than allowed.
+        """
+        pixels = picture.decode()
         height, width = pixels.shape[:2]
         bucket = nearest_shape(height, width, self.shapes)
         if upscale(height, width, self.shapes[bucket]) > self.config.max_upscale:
             raise TooSmall
         random = self.config.crop == "random"
-        return bucket, {"picture": cover(pixels, self.shapes[bucket], place if random else (0.5, 0.5))}
+        return bucket, cover(pixels, self.shapes[bucket], place if random else (0.5, 0.5))
+
+
+@dataclasses.dataclass(frozen=True)
+class EachToShape:
+    """Every picture of a record under its name (``Record.named_pictures``), but for those that are too small."""
+
+    one: ToShape
+
+    def __call__(self, record: Record, place: tuple[float, float]) -> tuple[int, dict[str, np.ndarray]]:
+        """See :class:`Transform`; the arrays have shapes of their own, the number says nothing."""
+        named, arrays = record.named_pictures() or {"": first_picture(record)}, {}
+        for name, picture in named.items():
+            with contextlib.suppress(TooSmall):
+                arrays[name] = self.one.shaped(picture, place)[1]
+        if not arrays:
+            raise TooSmall
+        return 0, arrays
 
 
 @dataclasses.dataclass(frozen=True)

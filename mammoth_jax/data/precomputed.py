@@ -36,7 +36,7 @@ class Precomputed:
 
 
 class PrecomputedSource:
-    """Records under the keys and in the order of the originals, without those that were left out."""
+    """A record for each picture, under its key and in the order of the originals, without those left out."""
 
     blocks = None
 

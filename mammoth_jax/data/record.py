@@ -111,6 +111,25 @@ class Record:
     pictures: tuple[Picture, ...]
     fields: Mapping[str, Any]
 
+    def named_pictures(self) -> dict[str, Picture]:
+        """All pictures by a name of their own: ``FIELD/NUMBER`` in a field, and of those in none ``""``, ``1``, ..."""
+        found = {
+            f"{name}/{number}": picture
+            for name, value in self.fields.items()
+            for number, picture in enumerate(_pictures_in(value))
+        }
+        held = {id(picture) for picture in found.values()}
+        alone = [picture for picture in self.pictures if id(picture) not in held]
+        return {str(number or ""): picture for number, picture in enumerate(alone)} | found
+
+
+def _pictures_in(value: Any) -> Iterator[Picture]:
+    if isinstance(value, Picture):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _pictures_in(part)
+
 
 @contextlib.contextmanager
 def naming(where: str) -> Iterator[None]:

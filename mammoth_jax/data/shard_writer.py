@@ -1,9 +1,10 @@
 """Arrays computed once for every record of a source (codes, latents), written into shards of safetensors.
 
-Shard ``s`` holds what became of records ``s * shard_size`` to ``(s + 1) * shard_size`` of the original source, under
-the originals' keys: tensors ``ROW/NAME`` and, in the file's metadata, the keys and the number of records left out.  A
-shard appears whole or not at all, so an interrupted run goes on with the first shard that is missing; several hosts
-write different shards.  ``manifest.json`` is written when all are there.
+Shard ``s`` holds what became of records ``s * shard_size`` to ``(s + 1) * shard_size`` of the original source, a row
+for each of their pictures, under the originals' keys and the pictures' names (:func:`picture_key`): tensors
+``ROW/NAME`` and, in the file's metadata, the rows' keys and the number of records left out.  A shard appears whole or
+not at all, so an interrupted run goes on with the first shard that is missing; several hosts write different shards.
+``manifest.json`` is written when all are there.
 """
 
 import dataclasses
@@ -71,6 +72,11 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
+def picture_key(key: str, name: str) -> str:
+    """The key of the row of a record's picture (``Record.named_pictures``); that of the only one is the record's."""
+    return f"{key}\0{name}" if name else key
+
+
 def shard_path(folder: Path, shard: int) -> Path:
     """The file of a shard."""
     return folder / f"{shard:06}.safetensors"
@@ -122,7 +128,7 @@ def write_shard(
     rows: Sequence[Mapping[str, np.ndarray]],
     left_out: int,
 ) -> None:
-    """Writes a shard whole: the arrays of each record that is in it, in the order of the originals."""
+    """Writes a shard whole: the arrays of each picture that is in it, in the order of the originals."""
     if len(keys) != len(rows) or len(set(keys)) != len(keys):
         raise ValueError(f"{len(rows)} rows with {len(set(keys))} different keys of {len(keys)}")
     if len({tuple(sorted(row)) for row in rows}) > 1:

@@ -98,6 +98,7 @@ class TarSource:
             if offset >= 0
         }
 
+        @functools.cache
         def picture(extension: str) -> Picture:
             return Picture(f"{name}.{extension}", functools.partial(file.pread, *spans[extension]))
 

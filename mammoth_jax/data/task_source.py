@@ -18,6 +18,7 @@ from mammoth_jax.data.overrides import AnswerOverrides
 from mammoth_jax.data.parquet import Parquet
 from mammoth_jax.data.precomputed import Precomputed
 from mammoth_jax.data.record import Encoded, Picture, Record, ShardedSource, Source
+from mammoth_jax.data.shard_writer import picture_key
 from mammoth_jax.data.synthetic.tasks import (
     SyntheticDocuments,
     SyntheticDrawings,
@@ -112,7 +113,7 @@ class TaskSource:
 
     ``joins`` add fields that are kept apart from the data, by key; ``filters`` of fields decide; ``form`` makes the
     example; ``overrides`` replace its answers; the other filters decide.  ``weight`` is its part among the sources of
-    its task.  ``encoded`` are codes and latents of each record's first picture, by the records' keys.
+    its task.  ``encoded`` are codes and latents of the records' pictures, by the records' keys and the pictures' names.
     """
 
     source: RecordSource
@@ -206,15 +207,19 @@ class OpenTaskSource:
         return self._attach(record, example)
 
     def _attach(self, record: Record, example: Example) -> Example:
-        """The example with the codes and latents of the record's first picture, the one that was encoded."""
-        row = self._rows.get(record.key)
-        if self._encoded is None or row is None or not record.pictures:
+        """The example with the codes and latents of those of its pictures that were encoded."""
+        if self._encoded is None:
             return example
-        arrays, first = self._encoded[row].fields, record.pictures[0]
-        encoded = Encoded(arrays.get("codes"), arrays.get("mean"), arrays.get("logvar"))
+        stored, names = self._encoded, {id(p): name for name, p in record.named_pictures().items()}
 
-        def known(part: Picture) -> Picture:
-            return dataclasses.replace(part, encoded=encoded) if part is first else part
+        def known(picture: Picture) -> Picture:
+            name = names.get(id(picture))
+            row = None if name is None else self._rows.get(picture_key(record.key, name))
+            if row is None:
+                return picture
+            arrays = stored[row].fields
+            encoded = Encoded(arrays.get("codes"), arrays.get("mean"), arrays.get("logvar"))
+            return dataclasses.replace(picture, encoded=encoded)
 
         turns = tuple(
             dataclasses.replace(

@@ -16,7 +16,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import named_parameters
 from mammoth_jax.core.progress import Progress
 from mammoth_jax.core.types import Array, UInt8
-from mammoth_jax.data.buckets import ToShape
+from mammoth_jax.data.buckets import EachToShape, ToShape
 from mammoth_jax.data.decoding import Processes, Sample, Threads, read_in_order
 from mammoth_jax.data.position import HostShare
 from mammoth_jax.data.record import Source
@@ -27,6 +27,7 @@ from mammoth_jax.data.shard_writer import (
     fingerprint,
     finish_shards,
     missing_shards,
+    picture_key,
     start_shards,
     write_shard,
 )
@@ -44,7 +45,7 @@ _STORED = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Precompute:
-    """What to compute of which pictures.
+    """What to compute of which pictures: all of each record's.
 
     ``mammothtok`` and ``vae`` name model folders or training runs; one may be null.  Latents are stored as the
     posterior's ``mean`` and ``logvar`` in ``latent_dtype``, codes as ``codes``.  Pictures are cropped in the middle.
@@ -108,8 +109,8 @@ def precompute(config: Precompute, folder: Path, mesh: Mesh, progress: Progress)
     for shard in missing_shards(folder, description, share):
         progress("shards", shard, description.shards)
         numbers = description.records(shard)
-        keys, pictures = _read(source, numbers, config, tally)
-        write_shard(folder, shard, keys, encode(pictures), len(numbers) - len(keys))
+        keys, pictures, left_out = _read(source, numbers, config, tally)
+        write_shard(folder, shard, keys, encode(pictures), left_out)
     progress("shards", description.shards, description.shards)
     return (
         finish_shards(folder)
@@ -125,20 +126,22 @@ def _load(path: str, role: str, mesh: Mesh) -> nnx.Module:
 
 def _read(
     source: Source, numbers: range, config: Precompute, tally: Tally
-) -> tuple[list[str], list[UInt8[np.ndarray, "rows cols 3"]]]:
-    """Keys and pictures of the records that can be read, in their order."""
-    transform = ToShape(config.shape, config.shape.shapes())
-    keys, pictures = [], []
+) -> tuple[list[str], list[UInt8[np.ndarray, "rows cols 3"]], int]:
+    """Keys and pictures of the records that can be read, in their order, and how many records were left out."""
+    transform = EachToShape(ToShape(config.shape, config.shape.shapes()))
+    keys, pictures, delivered = [], [], 0
     for element in read_in_order(source, numbers, transform, config.workers, config.batch_size):
         if isinstance(element, Sample):
             tally.add(0, "delivered")
-            keys.append(source[element.number].key)
-            pictures.append(element.arrays["picture"])
+            key = source[element.number].key
+            keys += [picture_key(key, name) for name in element.arrays]
+            pictures += element.arrays.values()
+            delivered += 1
         elif element.fate == "bad":
             tally.add_bad(0, element.message)
         else:
             tally.add(0, element.fate)
-    return keys, pictures
+    return keys, pictures, len(numbers) - delivered
 
 
 class _Encoder:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammoth_jax.data.record import Picture, UnreadablePicture
+from mammoth_jax.data.record import Picture, Record, UnreadablePicture
 
 
 def encoded(picture, form="PNG", **options):
@@ -67,3 +67,11 @@ def missing():
 def test_a_broken_picture_is_named(read):
     with pytest.raises(UnreadablePicture, match=r"shard\.tar:one\.jpg: "):
         Picture("shard.tar:one.jpg", read).decode()
+
+
+def test_every_picture_of_a_record_has_a_name_of_its_own():
+    a, b, c, d = (Picture(name, lambda: b"") for name in "abcd")
+    fields = {"inputs": (a, (b,)), "target": (c,), "caption": "words", "said": ("one", "two")}
+    record = Record("k", "s", (a, b, c, d), fields)
+    assert record.named_pictures() == {"": d, "inputs/0": a, "inputs/1": b, "target/0": c}
+    assert Record("k", "s", (a, b), {}).named_pictures() == {"": a, "1": b}

@@ -10,7 +10,14 @@ from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Example, Filtered, Place, Turn
 from mammoth_jax.data.record import EmptyText, Picture, UnreadableRecord
-from mammoth_jax.data.shard_writer import Description, Model, finish_shards, start_shards, write_shard
+from mammoth_jax.data.shard_writer import (
+    Description,
+    Model,
+    finish_shards,
+    picture_key,
+    start_shards,
+    write_shard,
+)
 from mammoth_jax.data.task_source import TaskSource
 from tests.data.picture_files import picture_bytes
 
@@ -114,11 +121,13 @@ def test_codes_and_latents_are_attached_by_key(tmp_path):
     }
     plain = decode(TaskSource, config).open({"vae": "f"}).example(0, PLACE)
     assert plain.target.encoded is None  # its key is x.jsonl:0, which was not encoded
-    write_codes(tmp_path / "edits", ["x.jsonl:0"], rows[1:])
+    keys = [picture_key("x.jsonl:0", name) for name in ("target/0", "inputs/0")]
+    write_codes(tmp_path / "edits", keys, rows)
     config["encoded"] = {"path": f"{tmp_path}/edits"}
-    edit = decode(TaskSource, config).open({"vae": "f"}).example(0, PLACE)
-    assert int(edit.target.encoded.codes[0, 0]) == 0
-    assert edit.pictures[0].encoded is None
+    for fields in (shown, shown[::-1]):  # in whatever order they are listed
+        config["source"]["picture_fields"] = fields
+        edit = decode(TaskSource, config).open({"vae": "f"}).example(0, PLACE)
+        assert [int(p.encoded.codes[0, 0]) for p in (edit.target, *edit.pictures)] == [2, 0]
     with pytest.raises(InputError, match="shards were made by vae f, this run has g"):
         decode(TaskSource, config).open({"vae": "g"})
 

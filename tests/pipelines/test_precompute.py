@@ -12,15 +12,18 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from mammoth_jax.cli.main import main
+from mammoth_jax.core.config import decode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract
 from mammoth_jax.data.buckets import AsStored
 from mammoth_jax.data.decoding import Threads
+from mammoth_jax.data.example import Place
 from mammoth_jax.data.loader import DataConfig, Loader
 from mammoth_jax.data.precomputed import Precomputed
 from mammoth_jax.data.shapes import FixedShape
 from mammoth_jax.data.sources import Synthetic
+from mammoth_jax.data.task_source import TaskSource
 from mammoth_jax.flow.path import interpolate, velocity_target
 from mammoth_jax.models.vae.model import Posterior
 from mammoth_jax.objectives.flow_matching import flow_matching_losses
@@ -97,6 +100,50 @@ def test_training_on_shards_has_the_losses_of_encoding_on_the_fly(runs, shards):
         assert ours == pytest.approx(theirs, rel=1e-5)
         keys |= set(s["number"].tolist())
     assert len(keys) == 20
+
+
+def test_every_picture_of_an_edit_has_its_codes_and_latents_in_training(runs, shards, tmp_path):
+    scenes = Synthetic(picture_size=32, length=4).open()
+    pixels = [scenes[i].pictures[0].decode() for i in range(4)]
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    Image.fromarray(pixels[0][:8, :8]).save(tmp_path / "small.png")
+    turns = {"states": ["0.png", "1.png", "2.png"], "say": ["a", "b"]}
+    lines = [
+        turns,
+        {**turns, "states": ["3.png", "small.png", "gone.png"]},
+        {**turns, "states": ["3.png", "small.png"]},
+    ]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = {
+        "type": "JsonRecords",
+        "files": [f"{tmp_path}/x.jsonl"],
+        "fields": [{"name": "instructions", "column": "say"}],
+        "picture_fields": [{"name": "states", "column": "states"}],
+    }
+    config = yaml.safe_load(shards[0].read_text()) | {"source": source, "bad_input": {"share": 0.5}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert main(["precompute", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")]) == 0
+    mine = models(runs)
+    task = {"source": source, "form": {"type": "EditingChain"}, "encoded": {"path": str(tmp_path / "out")}}
+    edits = decode(TaskSource, task).open({role: model_fingerprint(m) for role, m in mine.items()})
+    seen = set()
+    for draw in range(8):
+        example = edits.example(0, Place(str(draw)))
+        for picture in (example.target, *example.pictures):
+            number = next(i for i in range(4) if np.array_equal(picture.decode(), pixels[i]))
+            x = pixels[number][None].astype(np.float32) / 127.5 - 1
+            np.testing.assert_array_equal(picture.encoded.codes, mine["mammothtok"].encode(x)[0])
+            np.testing.assert_allclose(picture.encoded.mean, mine["vae"].encode(x).mean[0], atol=1e-5)
+            seen.add((number, picture is example.target))
+    assert seen == {(0, False), (1, True), (1, False), (2, True)}
+    stored = Precomputed(path=str(tmp_path / "out")).open({r: model_fingerprint(m) for r, m in mine.items()})
+    names = [tuple(stored[i].key.split("\0")) for i in range(len(stored))]
+    chain = [("x.jsonl:0", f"states/{i}") for i in range(3)]
+    assert names == [
+        *chain,
+        ("x.jsonl:2", "states/0"),
+    ]  # one record has a picture that is gone, one a small one
 
 
 def test_an_interrupted_run_goes_on_and_finished_shards_are_kept(shards, capsys):
