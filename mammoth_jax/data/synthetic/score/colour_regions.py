@@ -11,6 +11,7 @@ from mammoth_jax.data.synthetic.vocabulary import BACKGROUND_COLOURS, COLOURS, R
 
 _THIN = 3000.0  # squared distance that a pixel half covered by a colour must be nearer to it than to another in full
 _LEAST_COVER = 0.3
+_SLIVER = 16.0  # pixels, in a picture of 64, below which a region beside a larger one is that one's edge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ def cover_of(
 
 
 def colour_regions(picture: Float[np.ndarray, "height width 3"], ground: Ground) -> list[Region]:
-    """What stands out from the background, in regions of one colour each, any size."""
+    """What stands out from the background, in regions of one colour each, any size, largest first."""
     height, width, _ = picture.shape
     names = np.full((height, width), -1)
     rows, columns = np.nonzero(ground.outstanding)
@@ -64,7 +65,29 @@ def colour_regions(picture: Float[np.ndarray, "height width 3"], ground: Ground)
         apart = ((colours - ground.colours[members[:, 0], members[:, 1]]) ** 2).sum(-1)
         # The middle of those that stand out most: the others are mixed with what is beside them.
         found.append(Region(members, np.median(colours[apart >= np.quantile(apart, 0.6)], axis=0)))
-    return found
+    return _with_slivers(found, height, width)
+
+
+def _with_slivers(found: list[Region], height: int, width: int) -> list[Region]:
+    """The regions, with edges whose mixed colours are nearer to another name put back to what they are the edge of."""
+    found = sorted(found, key=lambda region: -len(region.pixels))
+    sliver = _SLIVER * max(1.0, min(height, width) / 64) ** 2
+    owner = np.full((height + 2, width + 2), -1)
+    members: list[list[Region]] = []
+    for region in found:
+        rows, columns = region.pixels[:, 0] + 1, region.pixels[:, 1] + 1
+        number = len(members)
+        if len(region.pixels) < sliver:
+            beside = [owner[rows + down, columns + right] for down in (-1, 0, 1) for right in (-1, 0, 1)]
+            touched = np.concatenate(beside)
+            touched = touched[touched >= 0]
+            if touched.size:
+                number = int(np.bincount(touched).argmax())
+        if number == len(members):
+            members.append([])
+        members[number].append(region)
+        owner[rows, columns] = number
+    return [Region(np.concatenate([part.pixels for part in group]), group[0].colour) for group in members]
 
 
 def nearest_name(colour: Float[np.ndarray, "3"]) -> Colour | BackgroundColour:

@@ -1,49 +1,86 @@
-"""Finds items, texts and the background of a picture by classical image analysis."""
+"""Finds items, texts and the background of a picture by classical image analysis.
+
+First the background; what stands out from it falls into regions of one colour.  Over every region all shapes are laid,
+and over regions in a row the letters of the font; what fits better is what is there.
+"""
 
 import numpy as np
 
-from mammoth_jax.core.types import UInt8
-from mammoth_jax.data.synthetic.score.colour_regions import Region, around, colour_regions, cover_of, nearest_name
-from mammoth_jax.data.synthetic.score.findings import Finding, FoundItem
+from mammoth_jax.core.types import Float, UInt8
+from mammoth_jax.data.synthetic.score.colour_regions import (
+    Region,
+    around,
+    colour_regions,
+    cover_of,
+    nearest_name,
+)
+from mammoth_jax.data.synthetic.score.findings import Finding, FoundItem, FoundText
 from mammoth_jax.data.synthetic.score.ground import Ground, find_ground
-from mammoth_jax.data.synthetic.score.shape_fit import Patch, best_fits
+from mammoth_jax.data.synthetic.score.lines import Line, lines
+from mammoth_jax.data.synthetic.score.shape_fit import Patch, ShapeFit, best_fits
 
-_LEAST_AREA = 24.0
-_MARGIN = 4
-_MOST_ERROR = 0.35
+_LEAST_AREA = 24.0  # pixels of an item in a picture of 64
+_LEAST_STROKE = 4.0  # pixels of what may be part of a letter
+_MARGIN = 4.0
+_MOST_ERROR = 0.35  # of a shape
+_MOST_TEXT_ERROR = 0.5
+_CLEAR = 0.08  # error of a shape below which a region is no letter
 
 
 def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
     """All items and texts of a picture, and its background."""
     height, width, _ = picture.shape
+    scale = max(1.0, min(height, width) / 64)
     pixels = picture.astype(float)
     ground = find_ground(pixels)
     regions = colour_regions(pixels, ground)
-    scale = max(1.0, min(height, width) / 64)
+    regions = [region for region in regions if len(region.pixels) >= _LEAST_STROKE * scale**2]
     large = [region for region in regions if len(region.pixels) >= _LEAST_AREA * scale**2]
-    items = []
-    for region in large:
-        patch = _patch(region, large, pixels, ground, scale)
-        fits = best_fits(patch)
-        if fits and fits[0].error < _MOST_ERROR:
-            fit = fits[0]
-            items.append(
-                FoundItem(
-                    fit.shape,
-                    nearest_name(region.colour),
-                    fit.centre,
-                    fit.box,
-                    float(patch.cover.sum()),
-                    1 - fit.error / _MOST_ERROR,
-                )
-            )
-    return Finding(height, width, ground.found, tuple(items), ())
+    patches = {id(region): _patch(region, large, pixels, ground, scale) for region in large}
+    fits = {name: found[0] for name, patch in patches.items() if (found := best_fits(patch))}
+    texts = []
+    unclear = [r for r in regions if id(r) not in fits or fits[id(r)].error > _CLEAR]
+    for line in lines(unclear, pixels, ground, scale):
+        members = [unclear[number] for number in line.members]
+        if line.fit.error < min(_MOST_TEXT_ERROR, _error_as_shapes(members, fits)):
+            texts.append(_found_text(line))
+            for member in members:
+                fits.pop(id(member), None)
+    items = [
+        _found_item(region, fits[id(region)], patches[id(region)])
+        for region in large
+        if id(region) in fits and fits[id(region)].error < _MOST_ERROR
+    ]
+    return Finding(height, width, ground.found, tuple(items), tuple(texts))
 
 
-def _patch(region: Region, regions: list[Region], picture: np.ndarray, ground: Ground, scale: float) -> Patch:
+def _error_as_shapes(members: list[Region], fits: dict[int, ShapeFit]) -> float:
+    """The mean error of regions as items; what is too small for an item is not explained by one at all."""
+    errors = [(fits[id(m)].error if id(m) in fits else 2.0, len(m.pixels)) for m in members]
+    return sum(error * size for error, size in errors) / sum(size for _, size in errors)
+
+
+def _found_text(line: Line) -> FoundText:
+    return FoundText(line.fit.text, line.colour, line.fit.box)
+
+
+def _found_item(region: Region, fit: ShapeFit, patch: Patch) -> FoundItem:
+    confidence = 1 - fit.error / _MOST_ERROR
+    name = nearest_name(region.colour)
+    return FoundItem(fit.shape, name, fit.centre, fit.box, float(patch.cover.sum()), confidence)
+
+
+def _patch(
+    region: Region,
+    regions: list[Region],
+    picture: Float[np.ndarray, "height width 3"],
+    ground: Ground,
+    scale: float,
+) -> Patch:
+    """A region with what surrounds it, where an occluded part of its shape may lie."""
     height, width, _ = picture.shape
     left, top, right, bottom = region.box
-    margin = int(_MARGIN * scale) + (max(right - left, bottom - top)) // 4
+    margin = int(_MARGIN * scale) + max(right - left, bottom - top) // 4
     rows = slice(max(top - margin, 0), min(bottom + margin, height))
     columns = slice(max(left - margin, 0), min(right + margin, width))
     cover, _ = cover_of(picture[rows, columns], ground.colours[rows, columns], region.colour)

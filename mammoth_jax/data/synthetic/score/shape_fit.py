@@ -88,9 +88,7 @@ def _by_moments(shape: Shape, patch: Patch) -> tuple[float, float, float]:
     return x - right * size, y - down * size, size
 
 
-def _by_box(
-    shape: Shape, patch: Patch, box: tuple[int, int, int, int]
-) -> list[tuple[float, float, float]]:
+def _by_box(shape: Shape, patch: Patch, box: tuple[int, int, int, int]) -> list[tuple[float, float, float]]:
     """As wide or as high as the region's box, at each of its sides; where a side is hidden another one is not."""
     left, top, right, bottom = map(float, box)
     wide, high = shapes.EXTENT[shape]

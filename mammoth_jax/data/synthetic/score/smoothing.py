@@ -14,7 +14,9 @@ def _weights(length: int, width: float) -> Float[np.ndarray, "length length"]:
     return weights / weights.sum(1, keepdims=True)
 
 
-def smoothed(values: Float[np.ndarray, "height width ..."], width: float) -> Float[np.ndarray, "height width ..."]:
+def smoothed(
+    values: Float[np.ndarray, "height width ..."], width: float
+) -> Float[np.ndarray, "height width ..."]:
     """Gaussian means of a standard deviation of ``width`` pixels; at the edges of what is there."""
     down, right = _weights(values.shape[0], width), _weights(values.shape[1], width)
     columns = (down @ values.reshape(len(down), -1)).reshape(*values.shape[:2], -1)
