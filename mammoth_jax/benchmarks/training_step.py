@@ -142,7 +142,7 @@ def full_rows(config: JointTraining) -> dict[str, np.ndarray]:
         "token_sample": owner,
     }
     if needs_vision(config):
-        count = (model.picture_size // model.backbone.vision.patch_size) ** 2
+        count = ((config.max_side or model.picture_size) // model.backbone.vision.patch_size) ** 2
         frames = [min(count, packing.patches - at) for at in range(0, packing.patches, count)]
         row["patch_frames"] = _runs(frames, packing.patches)
     if packing.samples:

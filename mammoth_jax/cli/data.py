@@ -132,7 +132,7 @@ def token_count(folder: Path | None, words: Path | None, data: Mapping[str, Any]
         patch_size=backbone.vision.patch_size,
         merge_size=backbone.vision.spatial_merge_size,
         temporal_patch_size=backbone.vision.temporal_patch_size,
-    )
+    ).within(data.get("max_side"))
     return LayoutTokens(tokenizer, rules, vision)
 
 

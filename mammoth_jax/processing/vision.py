@@ -131,6 +131,11 @@ class VisionProcessorConfig:
             height, width, factor=self.factor, min_pixels=self.min_pixels, max_pixels=self.max_pixels
         )
 
+    def within(self, side: int | None) -> "VisionProcessorConfig":
+        """The same for pictures of the area of a square of ``side`` pixels at most, but for the least area."""
+        area = self.max_pixels if side is None else max(side * side, self.min_pixels)
+        return dataclasses.replace(self, max_pixels=min(area, self.max_pixels))
+
     @classmethod
     def from_folder(cls, folder: Path, default: "VisionProcessorConfig") -> "VisionProcessorConfig":
         """The image processor of a checkpoint folder; ``default`` where the folder, or its file, does not say.

@@ -62,8 +62,10 @@ class JointTraining:
 
     The data's tasks decide which parts of the model run.  Optimiser groups named ``understanding``, ``generation`` and
     ``dit`` need no patterns (``parameter_groups.py``); parameters of no group are frozen.  Pictures are at most as
-    large as a square of ``max_side`` pixels (None: of ``model.picture_size``).  ``references`` are the forms in which
-    reference pictures are seen.  With ``lora`` adapters of the groups' kernels are trained, and nothing else.
+    large as a square of ``max_side`` pixels in every form: drawn, as visual tokens, as latents, in the vision tower.
+    None is sampling's own: ``model.picture_size``, and in the tower what the release's processor allows (16,384 tokens;
+    samples that are too long are dropped).  ``references`` are the forms in which reference pictures are seen.  With
+    ``lora`` adapters of the groups' kernels are trained, and nothing else.
     ``evaluation_batches`` of the held-out data are looked at each time; with ``evaluation_controls`` again with the
     words, or the latents to denoise, of other samples (``mismatch.py``).
     """

@@ -35,7 +35,8 @@ def packing_geometry(
       tokenizer: of the model.
       vision: whether pictures go through the tower.
       diffusion: whether pictures are drawn by the diffusion transformer.
-      max_side: side of the largest square picture, by default what the model draws.
+      max_side: side of the largest square picture in any form; by default what the model draws, and in the tower
+        what its processor allows.
       images: what is done to the tower's pictures, by default the family's.
       references: forms in which references are seen.
 
@@ -53,7 +54,7 @@ def packing_geometry(
                 f"packing: the vision tower of {backbone.family} reads windows; train this model without vision"
             )
         images = images or family_images(backbone.family, tower.patch_size, merge, tower.temporal_patch_size)
-        towers = TowerGeometry(images=images, position_side=tower.position_side)
+        towers = TowerGeometry(images=images.within(max_side), position_side=tower.position_side)
     rules = config.picture_rules
     if max_side is not None:
         rules = dataclasses.replace(rules, picture_size=max_side)

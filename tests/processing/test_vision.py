@@ -196,3 +196,11 @@ def test_a_tower_of_another_patch_reads_from_one_token_to_sixteen_squared():
     assert family_images("qwen3_vl", 8, 2, 2) == NANO_IMAGES
     assert family_images("qwen3_vl", 16, 2, 2) == QWEN3VL_IMAGES
     assert family_images("qwen2_5_vl", 14, 2, 2) == QWEN25VL_IMAGES
+
+
+def test_a_larger_picture_is_scaled_to_the_area_of_a_given_side():
+    bounded = QWEN3VL_IMAGES.within(512)
+    assert bounded.size(1024, 2048) == (352, 704) and QWEN3VL_IMAGES.size(1024, 2048) == (1024, 2048)
+    assert bounded.size(448, 320) == QWEN3VL_IMAGES.size(448, 320)
+    assert QWEN3VL_IMAGES.within(None) == QWEN3VL_IMAGES.within(9999) == QWEN3VL_IMAGES
+    assert QWEN3VL_IMAGES.within(16).max_pixels == QWEN3VL_IMAGES.min_pixels

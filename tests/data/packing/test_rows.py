@@ -10,7 +10,9 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Example, Turn
 from mammoth_jax.data.packing.dropout import Dropped, GuidanceDropout
 from mammoth_jax.data.packing.encoding import encode_rows
+from mammoth_jax.data.packing.geometry import Forms
 from mammoth_jax.data.packing.lengths import Lengths, PackingConfig
+from mammoth_jax.data.packing.pictures import read_reference
 from mammoth_jax.data.packing.positions import OffsetFirst, TimeFirst
 from mammoth_jax.data.packing.rows import IGNORED, NOTHING, Batch, pack_rows
 from mammoth_jax.data.packing.sample import TooLong, prepare
@@ -140,6 +142,16 @@ def test_lengths_are_what_the_row_takes(dropped):
             samples=int((batch["sample_tokens"] > 0).sum()),
         )
         assert lengths == taken
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_no_form_of_a_picture_is_larger_than_the_stage_allows(side):
+    forms, large = Forms(vision=True, tokens=True, latents=True), picture(1, 96, 96)
+    read = read_reference(large, geometry(max_side=side), forms)
+    for pixels in (read.seen, read.rest.tokens, read.rest.latents):
+        assert pixels is not None and pixels.shape == (side, side, 3)
+    whole = read_reference(large, geometry(), forms).seen
+    assert whole is not None and whole.shape == (96, 96, 3)
 
 
 def test_padding_is_the_tail_and_stands_for_nothing():
