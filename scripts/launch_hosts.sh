@@ -17,6 +17,7 @@ if (($# < 2)) || ((${#hosts[@]} == 0)); then
 fi
 config=$1 run=$2
 shift 2
+source "$(dirname "$0")/restarts.sh"
 mkdir -p "$(dirname "$run")"
 
 start() { # NUMBER: the process on its host
@@ -40,7 +41,8 @@ stop() {
 }
 trap 'stop; wait; exit 130' INT TERM
 
-for ((attempt = 0; attempt <= ${RESTARTS:-0}; attempt++)); do
+all_hosts() {
+  local number code=0
   processes=()
   for number in "${!hosts[@]}"; do
     if ((number == 0)); then
@@ -50,23 +52,15 @@ for ((attempt = 0; attempt <= ${RESTARTS:-0}; attempt++)); do
     fi
     processes+=($!)
   done
-  status=0
   for _ in "${processes[@]}"; do
-    code=0
     wait -n || code=$?
     if ((code)); then
-      status=$code
-      break
+      stop
+      wait || true
+      echo "a host failed; see also $run.host*.log" >&2
+      return "$code"
     fi
   done
-  if ((status)); then
-    stop
-    wait || true
-  fi
-  case $status in
-    0) exit 0 ;;           # the last step
-    2 | 130) exit $status ;; # bad input, or asked to stop: again would be the same
-  esac
-  echo "attempt $attempt ended with status $status; see also $run.host*.log" >&2
-done
-exit "$status"
+}
+
+with_restarts "${RESTARTS:-0}" all_hosts "$@"

@@ -3,8 +3,9 @@
 #
 #   sbatch --nodes 4 --gpus-per-node 8 scripts/launch_slurm.sh CONFIG RUN [OPTIONS OF mammoth-jax train]
 #
-# RUN lies on storage that all nodes see. RESTARTS (10) is how often the job starts again after a failure, VENV a virtual
-# environment to activate. Slurm tells each process who the others are (--hosts auto).
+# To be submitted from the folder that has scripts/. RUN lies on storage that all nodes see. RESTARTS (10) is how often the
+# job starts again after a failure, VENV a virtual environment to activate. Slurm tells each process who the others are
+# (--hosts auto).
 #SBATCH --job-name=mammoth-jax
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
@@ -19,18 +20,11 @@ if (($# < 2)); then
 fi
 config=$1 run=$2
 shift 2
+source "${SLURM_SUBMIT_DIR:-.}/scripts/restarts.sh" # Slurm runs a copy of this file, from elsewhere
 if [[ -n ${VENV:-} ]]; then
   # shellcheck disable=SC1091
   source "$VENV/bin/activate"
 fi
 
-for ((attempt = 0; attempt <= ${RESTARTS:-10}; attempt++)); do
-  status=0
-  srun --kill-on-bad-exit=1 mammoth-jax train "$config" --out "$run" --hosts auto "$@" || status=$?
-  case $status in
-    0) exit 0 ;;           # the last step
-    2 | 130) exit $status ;; # bad input, or asked to stop: again would be the same
-  esac
-  echo "attempt $attempt ended with status $status" >&2
-done
-exit "$status"
+with_restarts "${RESTARTS:-10}" \
+  srun --kill-on-bad-exit=1 mammoth-jax train "$config" --out "$run" --hosts auto "$@"
