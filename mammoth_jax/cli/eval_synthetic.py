@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 from typing import TYPE_CHECKING
 
 from mammoth_jax.cli import evaluating
@@ -46,6 +47,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=THINK_TOKENS,
         metavar="N",
         help=f"most tokens of a reasoning, of riddle-think (default {THINK_TOKENS})",
+    )
+    asked.add_argument(
+        "--workers", type=positive, metavar="N", help="processes that score (default: one a processor)"
     )
     parser.set_defaults(think=False, think_tokens=None)
     add_reference_options(parser.add_argument_group("sources of edits"))
@@ -92,6 +96,7 @@ def evaluation(args: argparse.Namespace, pipeline: "TextToImagePipeline") -> "Ev
         args.seed,
         size,
         args.batch,
+        args.workers or os.cpu_count() or 1,
     )
 
 

@@ -159,7 +159,7 @@ def small_world(drawn, monkeypatch):
     """The small world's benchmark with a model that is right; scenes are known by their pixels."""
     from mammoth_jax.cli import eval_synthetic
     from mammoth_jax.data.synthetic.score import edit_judge
-    from mammoth_jax.evals.synthetic import marks
+    from mammoth_jax.evals.synthetic import judging
     from mammoth_jax.evals.synthetic.evaluate import Means
     from mammoth_jax.evals.synthetic.samples import TASKS, samples
     from tests.evals.synthetic.true_scenes import Eye, Hand, Mind, exact
@@ -171,13 +171,13 @@ def small_world(drawn, monkeypatch):
     loaded = SimpleNamespace(settings=CHECKPOINT, config=SimpleNamespace(picture_size=64))
     monkeypatch.setattr(evaluating, "load_pipeline", lambda args: SimpleNamespace(loaded=loaded))
     monkeypatch.setattr(eval_synthetic, "means", lambda args, pipeline, progress: made)
-    monkeypatch.setattr(marks, "find", eye)
+    monkeypatch.setattr(judging, "find", eye)
     monkeypatch.setattr(edit_judge, "find", eye)
     return hand
 
 
 def test_the_small_world_is_scored(small_world, tmp_path, capsys):
-    words = ("synthetic", "--out", tmp_path, "--count", 2, "--num-images", 1)
+    words = ("synthetic", "--out", tmp_path, "--count", 2, "--num-images", 1, "--workers", 1)
     status, said, _ = run(capsys, *words, "--tasks", "question,drawing", "--steps", 2)
     assert status == 0 and said.startswith("# preset nano\n") and "2 steps" in said
     scores = json.loads((tmp_path / "scores.json").read_text())

@@ -10,15 +10,16 @@ from mammoth_jax.core.files import write_text_whole
 from mammoth_jax.core.progress import Progress
 from mammoth_jax.evals.jobs import Draw, draw_jobs
 from mammoth_jax.evals.synthetic.answers import Answer, answer_all
+from mammoth_jax.evals.synthetic.judging import Mark, Names
 from mammoth_jax.evals.synthetic.marks import (
-    SCORE,
-    Mark,
-    ceiling_marks,
-    drawing_marks,
-    edit_marks,
+    Call,
+    ceiling_calls,
+    drawing_calls,
+    edit_calls,
     question_marks,
+    work_off,
 )
-from mammoth_jax.evals.synthetic.pictures import jobs, num_images_of, prompt_list, prompt_list_file
+from mammoth_jax.evals.synthetic.pictures import jobs, prompt_list, prompt_list_file
 from mammoth_jax.evals.synthetic.reconstructions import Reconstruct
 from mammoth_jax.evals.synthetic.samples import TASKS, Sample, Task, samples
 from mammoth_jax.evals.synthetic.scores import mean_scores, table
@@ -49,6 +50,7 @@ class Evaluation:
         seed: of the first picture.
         picture_size: height and width of the scenes.
         batch_size: questions at once.
+        workers: processes that score.
     """
 
     out: Path
@@ -58,6 +60,7 @@ class Evaluation:
     seed: int = 0
     picture_size: tuple[int, int] = (64, 64)
     batch_size: int = 16
+    workers: int = 1
 
     def samples(self) -> dict[Task, list[Sample]]:
         """Those of the tasks, in the order of :data:`TASKS`."""
@@ -92,7 +95,9 @@ class Evaluation:
             self.batch_size,
             progress,
         )
-        marks = list(self._marks(asked, answers, means, _Count(asked, self.num_images, progress)))
+        calls = list(self._calls(asked, means))
+        marks: list[Mark] = [*work_off(calls, self.workers, progress)]
+        marks += question_marks(asked.get("question", ()), answers)
         scores = mean_scores(marks)
         shown = (mark for mark in marks if not mark.measure.endswith("shuffled"))
         write_text_whole(self.out / "results.jsonl", "".join(f"{mark.to_json()}\n" for mark in shown))
@@ -103,38 +108,15 @@ class Evaluation:
     def _draw(self, found: Iterable[Sample], draw: Draw, progress: Progress) -> None:
         draw_jobs(jobs(found, self.num_images, self.seed), self.out, draw, progress)
 
-    def _marks(
-        self,
-        asked: Mapping[Task, list[Sample]],
-        answers: Mapping[tuple[str, str], str],
-        means: Means,
-        tick: "_Count",
-    ) -> Iterator[Mark]:
+    def _calls(self, asked: Mapping[Task, list[Sample]], means: Means) -> Iterator[Call]:
+        """All that is to be judged of pictures."""
         drawn = asked.get("drawing", [])
-        yield from drawing_marks(drawn, self.out, self.num_images, "drawing", SCORE, tick)
-        yield from ceiling_marks(drawn, means.reconstructions if drawn else {}, "drawing")
+        yield from drawing_calls(drawn, self.out, self.num_images, Names("drawing"))
+        yield from ceiling_calls(drawn, means.reconstructions if drawn else {}, "drawing")
         if "edit" in asked:
             captioned = asked.get("edit-caption", [])
             vae = means.reconstructions["vae"]
-            yield from edit_marks(asked["edit"], captioned, self.out, self.num_images, vae, tick)
-        yield from question_marks(asked.get("question", []), answers)
-        riddles: dict[str, list[Sample]] = {
-            SCORE: asked.get("riddle", []),
-            "think": asked.get("riddle-think", []),
-        }
-        for measure, found in riddles.items():
-            yield from drawing_marks(found, self.out, self.num_images, "riddle", measure, tick)
-
-
-class _Count:
-    """Counts scored pictures and reports them."""
-
-    def __init__(self, asked: Mapping[Task, list[Sample]], num_images: int, progress: Progress):
-        judged = [one for task in asked if task not in ("question", "edit-caption") for one in asked[task]]
-        self._total = sum(num_images_of(one.task, num_images) for one in judged)
-        self._done, self._progress = 0, progress
-
-    def __call__(self) -> None:
-        self._done += 1
-        if self._done % 16 == 0 or self._done == self._total:
-            self._progress("scoring", self._done, self._total)
+            yield from edit_calls(asked["edit"], captioned, self.out, self.num_images, vae)
+        yield from drawing_calls(asked.get("riddle", []), self.out, self.num_images, Names("riddle"))
+        thought = Names("riddle", "think", "think_shuffled", "think_letters")
+        yield from drawing_calls(asked.get("riddle-think", []), self.out, self.num_images, thought)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from mammoth_jax.data.synthetic.language import LANGUAGES
-from mammoth_jax.evals.synthetic.marks import SCORE, Mark
+from mammoth_jax.evals.synthetic.judging import SCORE, Mark
 from mammoth_jax.evals.synthetic.samples import GENEVAL, KINDS_OF, Task
 
 OVERALL = "overall"

@@ -6,7 +6,7 @@ import pytest
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.synthetic.score import edit_judge
-from mammoth_jax.evals.synthetic import marks
+from mammoth_jax.evals.synthetic import judging
 from mammoth_jax.evals.synthetic.evaluate import Evaluation, Means
 from mammoth_jax.evals.synthetic.samples import GENEVAL, KINDS_OF
 from tests.evals.stand_in import silent
@@ -24,7 +24,7 @@ def asked(tmp_path_factory):
 def eye(asked, monkeypatch):
     """Scenes are known by their pixels: the finder has tests of its own."""
     seeing = Eye([sample for found in asked.values() for sample in found])
-    monkeypatch.setattr(marks, "find", seeing)
+    monkeypatch.setattr(judging, "find", seeing)
     monkeypatch.setattr(edit_judge, "find", seeing)
 
 

@@ -28,7 +28,7 @@ def test_a_model_is_drawn_asked_and_scored(tmp_path):
     model = Means(
         draw, think, ChatAnswer(ChatPipeline(pipeline.loaded), 2, 4), reconstructions(pipeline.loaded, 4)
     )
-    what = Evaluation(tmp_path, count=1, num_images=1, batch_size=4)
+    what = Evaluation(tmp_path, count=1, num_images=1, batch_size=4, workers=2)
     scores = what.run(model, "# tiny", silent)
     assert {
         "drawing.overall",
