@@ -11,6 +11,7 @@ from mammoth_jax.data.synthetic.vocabulary import BACKGROUND_COLOURS, COLOURS, R
 
 _THIN = 3000.0  # squared distance that a pixel half covered by a colour must be nearer to it than to another in full
 _LEAST_COVER = 0.3
+_BY_FAR = 0.6
 _SLIVER = 16.0  # pixels, in a picture of 64, below which a region beside a larger one is that one's edge
 
 
@@ -91,9 +92,13 @@ def _with_slivers(found: list[Region], height: int, width: int) -> list[Region]:
 
 
 def nearest_name(colour: Float[np.ndarray, "3"]) -> Colour | BackgroundColour:
-    """The named colour that is nearest."""
-    names: list[Colour | BackgroundColour] = [*COLOURS, *BACKGROUND_COLOURS]
-    return min(names, key=lambda name: float(((colour - np.array(RGB[name])) ** 2).sum()))
+    """The nearest of the ten colours of items; that of a background only where it is nearer by far."""
+
+    def distance(name: str) -> float:
+        return float(np.linalg.norm(colour - np.array(RGB[name])))
+
+    item, ground = min(COLOURS, key=distance), min(BACKGROUND_COLOURS, key=distance)
+    return ground if distance(ground) < _BY_FAR * distance(item) else item
 
 
 def around(region: Region, height: int, width: int, steps: int) -> Bool[np.ndarray, "height width"]:

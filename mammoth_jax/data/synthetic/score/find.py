@@ -89,4 +89,4 @@ def _patch(
     for other in regions:
         if other is not region:
             weight[other.mask(height, width)[rows, columns]] = 0.0
-    return Patch(cover * weight, weight, rows.start, columns.start)
+    return Patch((cover * weight).astype(np.float32), weight.astype(np.float32), rows.start, columns.start)

@@ -1,7 +1,7 @@
 """The background of a picture: its colours, its kind, and what it would be like behind the items.
 
-A background mixes two named colours, so its pixels lie near a segment between two points of RGB space.  The segment that
-most pixels are near is found; where on it they lie tells the kind.
+A background mixes two named colours, so its pixels lie near a segment between two points of RGB space.  The segment
+that most pixels are near is found; where on it they lie tells the kind.
 """
 
 import dataclasses
@@ -53,7 +53,8 @@ def find_ground(picture: Float[np.ndarray, "height width 3"]) -> Ground:
     colours = _filled(picture, sure)
     kind: BackgroundKind = "plain"
     if pair[0] != pair[1]:
-        kind, pattern = _kind_of(*(_on_segment(p, first, second)[0] for p in (soft, softer)), sure)
+        share, softer_share = (_on_segment(p, first, second)[0] for p in (soft, softer))
+        kind, pattern = _kind_of(share, softer_share, sure)
         if pattern is not None:
             colours = _painted(picture, pattern, sure, first, second)
     # Where the background is not quite of its named colours, what is like its surroundings does not stand out.
@@ -81,10 +82,14 @@ def _surely(
 @functools.cache
 def _pairs() -> tuple[tuple[BackgroundColour, BackgroundColour], ...]:
     """Every colour alone, and every two that may stand side by side."""
-    pairs: list[tuple[BackgroundColour, BackgroundColour]] = [(name, name) for name in BACKGROUND_COLOURS]
+    pairs: list[tuple[BackgroundColour, BackgroundColour]] = []
+    for name in BACKGROUND_COLOURS:
+        pairs.append((name, name))
     for number, first in enumerate(BACKGROUND_COLOURS):
         partners = {*SOFT_PARTNERS[first], *TEXTURE_PARTNERS[first]}
-        pairs += [(first, second) for second in BACKGROUND_COLOURS[number + 1 :] if second in partners]
+        for second in BACKGROUND_COLOURS[number + 1 :]:
+            if second in partners:
+                pairs.append((first, second))
     return tuple(pairs)
 
 

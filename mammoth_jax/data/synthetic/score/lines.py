@@ -76,6 +76,7 @@ def _read(
     scale: float,
 ) -> Line | None:
     """The text of the largest gain that some of the regions make."""
+    height, width, _ = picture.shape
     pixels = np.concatenate([regions[n].pixels for n in numbers])
     if len(pixels) < 8 * scale**2:
         return None
@@ -86,7 +87,7 @@ def _read(
     seen, behind = picture[window], ground.colours[window]
     cover = np.zeros(seen.shape[:2])
     for number in numbers:
-        mask = regions[number].mask(*picture.shape[:2])
+        mask = regions[number].mask(height, width)
         colour = np.array(RGB[_colour_of(mask, picture, ground)], float)
         mine = np.minimum(cover_of(seen, behind, colour)[0], 1.0) * grown(mask, 1)[window]
         cover = np.maximum(cover, mine)
@@ -100,9 +101,9 @@ def _read(
     members = tuple(n for n in numbers if _mostly_in(regions[n], box))
     if not members:
         return None
-    mask = np.zeros(picture.shape[:2], bool)
+    mask = np.zeros((height, width), bool)
     for number in members:
-        mask |= regions[number].mask(*mask.shape)
+        mask |= regions[number].mask(height, width)
     outside = mask[window].copy()
     rows, columns = (
         slice(max(int(low - start) - 1, 0), max(int(high - start) + 1, 0))

@@ -12,8 +12,9 @@ from mammoth_jax.data.synthetic.vocabulary import SHAPES, Shape
 
 _SOFTNESS = (1.0, 1.7, 2.8, 4.5)  # widths of an edge in pixels, from drawn ones to blurred ones
 _USUAL = 1.7
-_STEPS = (1.0, 0.5, 0.25)
+_STEPS = (0.6, 0.3)
 _FINALISTS = 4
+_HOPELESS = 2.5  # times the least error, and a little more, is too far off for a finalist
 _HIDDEN = 0.1  # what hiding all of a shape behind others adds to the error
 
 
@@ -62,7 +63,8 @@ def best_fits(patch: Patch) -> list[ShapeFit]:
     box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     first = [_first(shape, patch, box) for shape in SHAPES]
     first.sort(key=lambda found: found[1])
-    fits = [_refined(shape, patch, start) for shape, _, start in first[:_FINALISTS]]
+    most = _HOPELESS * first[0][1] + 0.03
+    fits = [_refined(shape, patch, start) for shape, error, start in first[:_FINALISTS] if error <= most]
     return sorted(fits, key=lambda fit: fit.error)
 
 
@@ -72,7 +74,7 @@ _Places = Float[np.ndarray, "places 3"]  # x and y of the centre in the window, 
 def _first(shape: Shape, patch: Patch, box: tuple[int, int, int, int]) -> tuple[Shape, float, _Places]:
     """The best of a few places that follow from the region's area, middle and box."""
     places = np.array([_by_moments(shape, patch), *_by_box(shape, patch, box)])
-    places = np.concatenate([places + [0.0, 0.0, more] for more in (-0.75, 0.0, 0.75)])
+    places = np.concatenate([places + np.array([0.0, 0.0, more]) for more in (-0.75, 0.0, 0.75)])
     errors, _ = _errors(shape, places, patch, _USUAL)
     best = int(errors.argmin())
     return shape, float(errors[best]), places[best : best + 1]
@@ -125,7 +127,7 @@ def _refined(shape: Shape, patch: Patch, place: _Places) -> ShapeFit:
             if errors[number] >= best - 1e-6:
                 break
             best, place = float(errors[number]), places[number : number + 1]
-        if step == _STEPS[1]:
+        if step == _STEPS[0]:
             found = [float(_errors(shape, place, patch, soft)[0][0]) for soft in _SOFTNESS]
             best, softness = min(zip(found, _SOFTNESS, strict=True))
     errors, seen = _errors(shape, place, patch, softness)
@@ -139,11 +141,14 @@ def _errors(
     """The error of a shape at each place, and the share of it that is not hidden."""
     rows, columns = patch.cover.shape
     size = np.maximum(places[:, 2], 2.0)[:, None, None]
-    x = (np.arange(columns) + 0.5 - places[:, :1])[:, None, :] / size
-    y = (np.arange(rows) + 0.5 - places[:, 1:2])[:, :, None] / size
-    mask = np.clip(0.5 - shapes.distance(shape, 1.0, x, y) * (size / softness), 0.0, 1.0)
-    weighted = mask * patch.weight
-    difference = ((weighted - patch.cover * patch.weight) ** 2).sum((1, 2))
-    power = ((weighted**2).sum((1, 2)) + ((patch.cover * patch.weight) ** 2).sum()) / 2
-    seen = weighted.sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1e-6)
-    return difference / np.maximum(power, 1e-6) + _HIDDEN * (1 - seen), seen
+    x = ((np.arange(columns) + 0.5 - places[:, :1])[:, None, :] / size).astype(np.float32)
+    y = ((np.arange(rows) + 0.5 - places[:, 1:2])[:, :, None] / size).astype(np.float32)
+    mask = np.clip(0.5 - shapes.distance(shape, 1.0, x, y) * (size / softness).astype(np.float32), 0.0, 1.0)
+    whole = np.maximum(mask.sum((1, 2)), 1e-6)
+    mask = mask.reshape(len(places), -1) * patch.weight.ravel()
+    cover = (patch.cover * patch.weight).ravel()
+    mask_power, cover_power = np.einsum("ij,ij->i", mask, mask), float(cover @ cover)
+    difference = mask_power - 2 * mask @ cover + cover_power
+    seen = mask.sum(1) / whole
+    power = np.maximum((mask_power + cover_power) / 2, 1e-6)
+    return np.maximum(difference, 0.0) / power + _HIDDEN * (1 - seen), seen

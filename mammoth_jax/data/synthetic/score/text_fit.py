@@ -1,8 +1,8 @@
 """Reads letters in a row, by laying the font over them: no list of words, every letter by itself.
 
-All letters of a text have one height, which says how wide they are and how far apart; so a text is a height, a place and
-a number of letters.  The gain of a letter at a place is the power of what is seen there less what the best letter leaves
-unexplained; the text of the largest gain is read.
+All letters of a text have one height, which says how wide they are and how far apart; so a text is a height, a place
+and a number of letters.  The gain of a letter at a place is the power of what is seen there less what the best letter
+leaves unexplained; the text of the largest gain is read.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class TextFit:
 def read_line(
     cover: Float[np.ndarray, "rows cols"], least: int, most: int, longest: int = 8
 ) -> TextFit | None:
-    """The text of the largest gain in a window, with letters from ``least`` to ``most`` pixels high; None if there is none.
+    """The text of the largest gain in a window, or None: letters from ``least`` to ``most`` pixels high.
 
     The box is that of the letters, in pixels of the window.
     """
