@@ -83,12 +83,10 @@ def session_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def prompt_settings(prompts: Path) -> dict[str, str]:
-    """A prompt file by name and content; of a folder, the contents of all its files."""
+    """A prompt file, or a folder of them, by name and content."""
     from mammoth_jax.evals.run_record import digest
 
-    files = sorted(prompts.iterdir()) if prompts.is_dir() else [prompts]
-    content = b"".join(file.read_bytes() for file in files if file.is_file())
-    return {"name": prompts.name, "sha256": digest(content)}
+    return {"name": prompts.name, "sha256": digest(prompts)}
 
 
 def with_step_of_run(model: Path | None) -> Path | None:

@@ -35,7 +35,7 @@ class PipelineDraw:
         channels: in which forms a source is seen.
         think: how to reason before drawing, if at all.
         batch_size: pictures a launch, at most.
-        progress: where stages are reported; pictures are not.
+        progress: where sources that are read and the stages of what is compiled are reported; pictures are not.
     """
 
     pipeline: TextToImagePipeline
@@ -91,7 +91,10 @@ class PipelineDraw:
         for bucket in self.pipeline.plan(wanted, self.options, self.batch_size).buckets:
             for numbers in bucket.launches:
                 group = [wanted[number] for number in numbers]
-                pictures = self.pipeline.generate(group, self.options, shape=bucket.shape)
+                new = bucket.shape not in self.pipeline.known  # compiled now, which takes its time
+                pictures = self.pipeline.generate(
+                    group, self.options, shape=bucket.shape, progress=self.progress if new else None
+                )
                 for number, picture in zip(numbers, pictures, strict=True):
                     yield first + number, self._drawn(picture)
 

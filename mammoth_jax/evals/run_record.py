@@ -61,9 +61,21 @@ def versions() -> dict[str, str]:
     return {"mammoth_jax": __version__, "python": platform.python_version(), **found}
 
 
-def digest(content: bytes) -> str:
-    """The SHA-256 of a prompt file."""
-    return hashlib.sha256(content).hexdigest()
+def digest(prompts: Path) -> str:
+    """The SHA-256 of a prompt file; of a folder, over its files by name.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    whole = hashlib.sha256()
+    try:
+        inside = sorted(file for file in prompts.iterdir() if file.is_file()) if prompts.is_dir() else None
+        for file in [prompts] if inside is None else inside:
+            with file.open("rb") as content:
+                whole.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+    except OSError as error:
+        raise InputError(f"prompts {prompts}: {error.strerror or error}") from None
+    return whole.hexdigest()
 
 
 def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mammoth_jax import __version__
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.evals.run_record import finish_run, open_run
+from mammoth_jax.evals.run_record import digest, finish_run, open_run
 
 SETTINGS = {"steps": 4, "seed": 0, "grid": (8, 8), "prompt": "红"}
 
@@ -50,3 +50,19 @@ def test_a_damaged_record_is_refused(tmp_path):
     (tmp_path / "run.json").write_text('{"settings": ')
     with pytest.raises(InputError, match="is no record of a run"):
         open_run(tmp_path, SETTINGS, {})
+
+
+def test_prompts_are_known_by_their_content_and_the_names_of_a_folders_files(tmp_path):
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "b.txt").write_text("two")
+    (folder / "a.txt").write_text("one")
+    before = digest(folder)
+    assert digest(folder) == before != digest(folder / "a.txt")
+    (folder / "a.txt").write_text("three")
+    changed = digest(folder)
+    (folder / "a.txt").write_text("one")
+    (folder / "a.txt").rename(folder / "c.txt")
+    assert len({before, changed, digest(folder)}) == 3
+    with pytest.raises(InputError, match="No such file"):
+        digest(tmp_path / "nothing")
