@@ -5,23 +5,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from checkpoint_convert import mammothtok, vae
 from checkpoint_convert.new_folder import new_folder
 from checkpoint_convert.rules import Rule, expand
+from checkpoint_convert.safetensors_file import Spec
 from checkpoint_convert.source import FolderSource
 from checkpoint_convert.stream import by_target, load_onto
 from checkpoint_convert.to_torch import PART_STEMS, part_config, released_specs, write_released
 from mammoth_jax.core.parameters import named_parameters
+from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.models.config import MammothConfig
 
 M = TypeVar("M", bound=nnx.Module)
 
 
-def save_part(module: nnx.Module, config: MammothConfig, part: str, dst: Path | str) -> None:
-    """Writes one part's live weights, in their dtypes, as ``to-torch --part`` would.
+def save_part(
+    module: nnx.Module, config: MammothConfig, part: str, dst: Path | str, dtype: str = "float32"
+) -> None:
+    """Writes one part's live weights, in a dtype, as ``to-torch --part`` would.
 
     Raises:
       InputError: ``dst`` exists or cannot be written.
@@ -30,8 +35,11 @@ def save_part(module: nnx.Module, config: MammothConfig, part: str, dst: Path | 
     parameters = named_parameters(module)
     groups = by_target(expand(rules), parameters)
     with new_folder(dst) as folder:
-        arrays = ((name, p[...]) for name, p in parameters.items())
-        specs = released_specs(groups, parameters)
+        kind = parse_dtype(dtype)
+        arrays = ((name, p[...].astype(kind)) for name, p in parameters.items())
+        specs = {
+            name: Spec(x.shape, np.dtype(kind)) for name, x in released_specs(groups, parameters).items()
+        }
         write_released(folder, groups, specs, arrays, stem=PART_STEMS[part], max_bytes=None)
         text = json.dumps(part_config({}, config, part), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")

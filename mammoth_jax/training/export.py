@@ -24,7 +24,7 @@ def export_run(run: Path | str, dst: Path | str, part: str | None, dtype: str = 
       run: of the model or of a tokenizer.
       dst: a folder that does not exist yet.
       part: ``mammothtok``, ``vae`` or ``lora`` alone; None is all that the run holds.
-      dtype: of what the run of the model trained.
+      dtype: of what the run of the model trained, and of a tokenizer.
 
     Returns:
       What was written, for a person.
@@ -34,7 +34,7 @@ def export_run(run: Path | str, dst: Path | str, part: str | None, dtype: str = 
     """
     config = run_config(run)
     if isinstance(config, TokenizerTraining):
-        _export_tokenizer(config, run, dst, part)
+        _export_tokenizer(config, run, dst, part, dtype)
         return config.task
     opened = JointRun(str(run), config)
     if part == ADAPTERS:
@@ -45,14 +45,16 @@ def export_run(run: Path | str, dst: Path | str, part: str | None, dtype: str = 
             raise InputError(
                 f"{run} does not say where its {part} is: its frozen.{part} is null; export the run that trained it"
             )
-        save_part(module, config.model, part, dst)
+        save_part(module, config.model, part, dst, dtype)
         return part
     return export_joint(opened, dst, dtype)
 
 
-def _export_tokenizer(config: TokenizerTraining, run: Path | str, dst: Path | str, part: str | None) -> None:
+def _export_tokenizer(
+    config: TokenizerTraining, run: Path | str, dst: Path | str, part: str | None, dtype: str
+) -> None:
     if part not in (None, config.task):
         raise InputError(f"{run} trains {config.task}, not {part}")
     template = abstract(KINDS[config.task](config.model).build)
     model = load_weights(run, template, single_device_mesh())
-    save_part(model, with_measured_latents(config.model, split_step(run)[0]), config.task, dst)
+    save_part(model, with_measured_latents(config.model, split_step(run)[0]), config.task, dst, dtype)

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -51,7 +52,14 @@ def test_a_run_of_the_vae_is_exported_with_its_measured_scale(tmp_path):
     (file,) = (tmp_path / "out").glob("*.safetensors")
     assert "decoder.conv_out.weight" in read_header(file).tensors
     template = abstract(kind("vae").build)
-    assert_same(load_weights(run, template, mesh), load_tokenizer(tmp_path / "out", kind("vae"), mesh))
+    model = load_weights(run, template, mesh)
+    assert_same(model, load_tokenizer(tmp_path / "out", kind("vae"), mesh))
+
+    assert main(["to-torch", str(run), str(tmp_path / "half"), "--dtype", "bfloat16"]) == 0
+    (file,) = (tmp_path / "half").glob("*.safetensors")
+    assert {str(x.dtype) for x in read_header(file).tensors.values()} == {"bfloat16"}
+    rounded = jax.tree.map(lambda x: x.astype("bfloat16").astype("float32"), model)
+    assert_same(rounded, load_tokenizer(tmp_path / "half", kind("vae"), mesh))
 
 
 def test_a_run_of_another_part_or_other_sizes_is_refused(tmp_path, capsys):
