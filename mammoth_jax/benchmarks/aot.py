@@ -16,10 +16,10 @@ from jax.sharding import Mesh
 from mammoth_jax.benchmarks import hlo
 from mammoth_jax.benchmarks.calls import Call, Task
 from mammoth_jax.benchmarks.chips import chip_of
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.hlo_flops import product_flops
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.backbone.cache import KVCache
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.training.state import TrainState
 from mammoth_jax.training.step import Frozen
 

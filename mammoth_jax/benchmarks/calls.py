@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.models.backbone.cache import CacheFormat, KVCache
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.pipelines.step_formats import WeightFormat
 
 

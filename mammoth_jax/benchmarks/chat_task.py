@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from mammoth_jax.benchmarks import costs
 from mammoth_jax.benchmarks.calls import Call, Task, Workload, integers, shapes
 from mammoth_jax.benchmarks.step_weights import step_decoder
+from mammoth_jax.models import costs
 from mammoth_jax.pipelines import chat_session, programs
 from mammoth_jax.pipelines.buckets import bucket, patch_bucket
 from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline, read_program, write_program

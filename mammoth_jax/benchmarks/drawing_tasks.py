@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from mammoth_jax.benchmarks import costs
 from mammoth_jax.benchmarks.calls import Call, Task, Workload, cache_bytes, integers, shapes
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.step_weights import step_decoder
 from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import SOLVERS
+from mammoth_jax.models import costs
 from mammoth_jax.models.backbone.decoder import GENERATION_EXPERT
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.models.dit.transformer import References
 from mammoth_jax.models.mammothtok.encoder import patch_sequence
 from mammoth_jax.pipelines import programs

@@ -1,7 +1,7 @@
 """Operations of the matrix products that a compiled program executes on one device.
 
-Against the hand count (``costs.py``) this shows work that devices repeat and work on padding.  It is a lower bound:
-kernels are opaque to it, and products of very few rows the compiler writes as multiplications and sums.
+Against the hand count (``models/costs.py``) this shows work that devices repeat and work on padding.  It is a lower
+bound: kernels are opaque to it, and products of very few rows the compiler writes as multiplications and sums.
 """
 
 import math

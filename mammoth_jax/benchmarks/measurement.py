@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import jax
 
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.roofline import Roofline
 from mammoth_jax.benchmarks.timing import Timing, time_calls
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.pipelines.loading import LoadedModel
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.timing import time_calls
+from mammoth_jax.models.costs import Cost
 
 COPY_BYTES = {"cpu": 2**27, "gpu": 2**31, "tpu": 2**30}
 """Size of the array that is copied: well above every cache."""

@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mammoth_jax.benchmarks.calls import Call, Task
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.core.parameters import named_parameters
 from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.data.packing.rows import pack_rows
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.objectives.noise import Neighbours, SimilarityNoise, VisualCodes
 from mammoth_jax.pipelines.loading import byte_words
 from mammoth_jax.training.flops import StepLoad

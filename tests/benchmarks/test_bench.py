@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.faster_options import compare
 from mammoth_jax.benchmarks.measurement import BenchSettings, Meter, Work
 from mammoth_jax.benchmarks.roofline import Roofline, measure_roofline
@@ -24,6 +23,7 @@ from mammoth_jax.core.parameters import named_parameters
 from mammoth_jax.layers.mlp import SwiGLU
 from mammoth_jax.layers.norm import RMSNorm
 from mammoth_jax.layers.stack import stack_layers
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.pipelines.options import TextToImageOptions
 from tests.tiny_model import tiny_pipeline
 

@@ -11,10 +11,10 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from mammoth_jax.benchmarks import costs
 from mammoth_jax.benchmarks.calls import Workload
 from mammoth_jax.benchmarks.tasks import PARTS, TASKS, abstract_model, resident_weights
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
+from mammoth_jax.models import costs
 from mammoth_jax.models.mammoth import ALL_PARTS
 from mammoth_jax.pipelines import chat, chat_session, programs
 from mammoth_jax.pipelines.edit import EditPipeline

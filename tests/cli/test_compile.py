@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from mammoth_jax.benchmarks import aot, hlo, preflight
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.cli import compile as command
 from mammoth_jax.cli.main import main
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.sharding import current_rules
+from mammoth_jax.models.costs import Cost
 
 GIB = 2**30
 V5P = 95.74

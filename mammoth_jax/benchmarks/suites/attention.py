@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
 from mammoth_jax.benchmarks.suites.cache_attention import over_cache
 from mammoth_jax.benchmarks.suites.dit import TEXT_TOKENS
 from mammoth_jax.benchmarks.suites.task import size_facts, task_size
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.ops.attention import attention
 from mammoth_jax.pipelines.loading import LoadedModel
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammoth_jax.benchmarks.costs import Cost, entry_bytes
 from mammoth_jax.benchmarks.measurement import Measurement, Meter, Work
 from mammoth_jax.core.types import Array, Float, Int
 from mammoth_jax.models.backbone.cache import CacheFormat
 from mammoth_jax.models.backbone.config import DecoderConfig
+from mammoth_jax.models.costs import Cost, entry_bytes
 from mammoth_jax.ops.attention import CacheView, decode_attention
 from mammoth_jax.ops.attention.cache_entries import Entries, to_int8
 from mammoth_jax.ops.attention.decode import choose_decode_attention

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from mammoth_jax.benchmarks.costs import Cost
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
 from mammoth_jax.benchmarks.suites.task import size_facts, task_size
+from mammoth_jax.models.costs import Cost
 from mammoth_jax.ops.cross_entropy import cross_entropy
 from mammoth_jax.pipelines.loading import LoadedModel
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import jax
 
-from mammoth_jax.benchmarks.costs import Cost, decoder_pass, decoder_weights, decoding, head
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
 from mammoth_jax.benchmarks.suites.task import Task, itemsize, picture_task, size_facts
+from mammoth_jax.models.costs import Cost, decoder_pass, decoder_weights, decoding, head
 from mammoth_jax.pipelines.buckets import token_bucket
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import draw_program, encode_program

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from mammoth_jax.benchmarks.costs import Cost, condition, dit_evaluation
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
 from mammoth_jax.benchmarks.suites.task import itemsize, size_facts, task_size
 from mammoth_jax.flow.guidance import guided_steps
@@ -14,6 +13,7 @@ from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import SOLVERS
 from mammoth_jax.models.conditions import Condition
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.models.costs import Cost, condition, dit_evaluation
 from mammoth_jax.pipelines.geometry import PictureSize
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.options import TextToImageOptions, parse_options

@@ -4,12 +4,12 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-from mammoth_jax.benchmarks.costs import Cost, vae_decode
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
 from mammoth_jax.benchmarks.suites.decode import loop_facts, prefill, visual_tokens
 from mammoth_jax.benchmarks.suites.dit import diffusion
 from mammoth_jax.benchmarks.suites.task import Task, itemsize, picture_task, size_facts
 from mammoth_jax.benchmarks.timing import Timing
+from mammoth_jax.models.costs import Cost, vae_decode
 from mammoth_jax.pipelines.loading import LoadedModel
 
 STAGES = ("reading prompts", "visual tokens", "diffusion", "decoding")

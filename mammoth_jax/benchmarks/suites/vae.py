@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from mammoth_jax.benchmarks.costs import vae_decode
 from mammoth_jax.benchmarks.measurement import BenchSettings, Measurement, Meter, Work
 from mammoth_jax.benchmarks.suites.task import itemsize, size_facts, task_size
+from mammoth_jax.models.costs import vae_decode
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.pipelines.loading import LoadedModel
 from mammoth_jax.pipelines.programs import develop_program

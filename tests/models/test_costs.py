@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammoth_jax.benchmarks import costs
 from mammoth_jax.core.parameters import abstract, named_parameters
+from mammoth_jax.models import costs
 from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.backbone.vision_inputs import qwen3_inputs, qwen25_inputs

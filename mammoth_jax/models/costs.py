@@ -1,4 +1,4 @@
-"""Floating-point operations and bytes that a task needs, by the sizes alone.
+"""Floating-point operations and bytes that a pass through a part needs, by the sizes alone.
 
 The compiler's own counter takes the body of a loop once and knows nothing of our kernels, so costs are counted here by
 hand: two operations for each multiplication in a matrix product or convolution (soft-max, norms and activations are
@@ -18,22 +18,28 @@ from mammoth_jax.models.dit.config import DiTConfig
 from mammoth_jax.models.dit.embeddings import SINUSOID_WIDTH
 from mammoth_jax.models.mammothtok.config import MammothTokConfig
 from mammoth_jax.models.vae.config import VAEConfig
-from mammoth_jax.pipelines.step_formats import WeightFormat
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Operations and bytes of a whole program, on all its devices together; ``weights`` are among the bytes."""
+    """Operations and bytes of a whole program, on all its devices together; ``weights`` are among the bytes,
+    ``attention`` (products of queries, keys and values, which have no weights) among the operations.
+    """
 
     flops: int = 0
     bytes: int = 0
     weights: int = 0
+    attention: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.weights + other.weights)
+        return Cost(*(a + b for a, b in zip(_numbers(self), _numbers(other), strict=True)))
 
     def __mul__(self, times: int) -> "Cost":
-        return Cost(self.flops * times, self.bytes * times, self.weights * times)
+        return Cost(*(number * times for number in _numbers(self)))
+
+
+def _numbers(cost: Cost) -> tuple[int, ...]:
+    return cost.flops, cost.bytes, cost.weights, cost.attention
 
 
 def dense(weights: int, tokens: int, item: int) -> Cost:
@@ -43,7 +49,8 @@ def dense(weights: int, tokens: int, item: int) -> Cost:
 
 def attended(queries: int, keys: int, heads: int, head_dim: int) -> Cost:
     """The two products of attention where every query sees every key; scores stay on the chip."""
-    return Cost(4 * queries * keys * heads * head_dim)
+    flops = 4 * queries * keys * heads * head_dim
+    return Cost(flops, attention=flops)
 
 
 def layer_traffic(layers: int, tokens: int, width: int, item: int) -> Cost:
@@ -94,7 +101,7 @@ def decoding(
     columns: int,
     item: int,
     *,
-    weights: WeightFormat = "model",
+    weights: CacheFormat = "model",
     cache: CacheFormat = "model",
 ) -> Cost:
     """``steps`` tokens in every row, whose caches hold ``cached`` tokens before; each is scored over ``columns`` ids.
@@ -137,6 +144,12 @@ def dit_stack(config: DiTConfig, layers: int, rows: int, length: int, item: int,
     return cost + modulation if timed else cost
 
 
+def dit_references(config: DiTConfig, rows: int, length: int, item: int) -> Cost:
+    """``rows`` reference pictures on their way into the joint sequence."""
+    cost = dit_stack(config, config.num_refiner_layers, rows, length, item, timed=True)
+    return cost + dense(config.patch_values * config.hidden_size, rows * length, item)
+
+
 def dit_evaluation(
     config: DiTConfig,
     rows: int,
@@ -154,8 +167,7 @@ def dit_evaluation(
     cost += dit_stack(config, refiners, rows, tokens, item, timed=True)
     cost += dense(config.patch_values * d, rows * tokens, item)
     if references:
-        cost += dit_stack(config, refiners, rows * references, reference_tokens, item, timed=True)
-        cost += dense(config.patch_values * d, rows * references * reference_tokens, item)
+        cost += dit_references(config, rows * references, reference_tokens, item)
     cost += dense(SINUSOID_WIDTH * t + t * t + t * d, rows, item)  # time, and the output's modulation
     return cost + dense(d * config.out_patch_values, rows * tokens, item)
 
