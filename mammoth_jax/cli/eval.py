@@ -10,6 +10,7 @@ import functools
 import importlib
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mammoth_jax.cli import eval_synthetic, evaluating
@@ -38,7 +39,7 @@ class Published:
         Raises:
           InputError: there is no prompt file, or it is none of the benchmark's.
         """
-        module = importlib.import_module(f"mammoth_jax.evals.published.{args.benchmark}")
+        module = published_module(args.benchmark)
         if args.prompts is None:
             raise InputError(f"no --prompts; give {module.SOURCE}")
         if self.num_images == 1 and args.num_images != 1:
@@ -47,6 +48,11 @@ class Published:
             args.prompts, seed=args.seed, **{name: getattr(args, name) for name in self.options}
         )
         return layout if args.limit is None else layout.first(args.limit)
+
+
+def published_module(benchmark: str) -> ModuleType:
+    """The module of a benchmark: ``SOURCE`` of its prompts, ``SCORER``, ``layout``."""
+    return importlib.import_module(f"mammoth_jax.evals.published.{benchmark}")
 
 
 PUBLISHED = {
@@ -138,6 +144,7 @@ def draw_published(args: argparse.Namespace, layout: "Layout") -> None:
             del settings[name]
     open_run(args.out, settings, evaluating.session_settings(args), [job.file for job in layout.jobs])
     drawn = write_layout(layout, args.out, evaluating.make_draw(args, pipeline, line), line)
-    finish_run(args.out, {"pictures": len(layout.jobs)})
+    scorer = published_module(args.benchmark).SCORER
+    finish_run(args.out, {"pictures": len(layout.jobs), "scorer": scorer})
     counts = {"pictures": len(layout.jobs), "drawn_now": drawn}
     print(json.dumps(counts) if args.json else f"{args.out}: {len(layout.jobs)} pictures, {drawn} drawn now")

@@ -71,6 +71,7 @@ def test_the_layout_and_the_record_of_a_run(drawn, prompts, tmp_path, capsys):
     assert settings["prompts"]["name"] == prompts.name and len(settings["prompts"]["sha256"]) == 64
     assert {"dtype", "precision", "version", "guidance_scale", "ar_guidance_scale"} <= settings.keys()
     assert record(out)["finished"] is not None and record(out)["pictures"] == 8
+    assert "Mask2Former" in record(out)["scorer"]
 
 
 def test_a_run_that_was_stopped_goes_on(drawn, prompts, tmp_path, capsys):

@@ -21,6 +21,7 @@ from mammoth_jax.evals.published.prompt_files import (
 )
 
 SOURCE = "dpg_bench/prompts (a folder) or dpg_bench.csv of https://github.com/TencentQQGYLab/ELLA"
+SCORER = "compute_dpg_bench.py of ELLA: mPLUG-large of modelscope answers the questions"
 NUM_IMAGES = 4
 
 

@@ -27,6 +27,7 @@ from mammoth_jax.evals.published.prompt_files import (
 SOURCE = (
     "the parquet files of https://huggingface.co/datasets/stepfun-ai/GEdit-Bench (a file or their folder)"
 )
+SCORER = "run_gedit_score.py of Step1X-Edit: VIEScore; say which judge, GPT-4.1 or Qwen2.5-VL-72B-AWQ"
 LANGUAGES = ("en", "cn")
 COLUMNS = ("key", "task_type", "instruction", "instruction_language")
 

@@ -12,6 +12,7 @@ from mammoth_jax.evals.jobs import Job, Layout, Request
 from mammoth_jax.evals.published.prompt_files import check_records, read_json_lines
 
 SOURCE = "evaluation_metadata.jsonl of https://github.com/djghosh13/geneval (prompts/)"
+SCORER = "evaluate_images.py of GenEval: Mask2Former Swin-S of mmdetection 2 and OpenCLIP ViT-L/14, on CUDA"
 NUM_IMAGES = 4
 
 

@@ -20,6 +20,7 @@ SOURCE = (
     "basic_edit.json of https://github.com/PKU-YuanGroup/ImgEdit (Benchmark/Basic), with its pictures, Benchmark.tar "
     "of https://huggingface.co/datasets/sysuyy/ImgEdit (--images .../singleturn)"
 )
+SCORER = "basic_bench.py of ImgEdit: a GPT is the judge; say which one, GPT-4o or GPT-4.1"
 
 
 def layout(prompts: Path, *, images: Path | None = None, seed: int = 0) -> Layout:

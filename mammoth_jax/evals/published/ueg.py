@@ -12,6 +12,7 @@ from mammoth_jax.evals.jobs import Job, Layout, Request
 from mammoth_jax.evals.published.prompt_files import check_records, read_json
 
 SOURCE = "UEG_direct.json of https://huggingface.co/datasets/DogNeverSleep/RealUnify"
+SCORER = "RealUnify's yes-no questions, put to a judge of your own; say which one, Gemini 2.5 Pro is advised"
 FILE = "UEG_direct.json"
 
 
