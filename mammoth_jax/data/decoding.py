@@ -7,6 +7,7 @@ access, prefetched.  It keeps no position of its own: a reader starts at the num
 import dataclasses
 import hashlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -170,12 +171,14 @@ def read_in_order(
 
 @dataclasses.dataclass(frozen=True)
 class EndWithParent:
-    """Makes a worker process end when its parent is gone: a killed parent cannot tell it to."""
+    """Makes a worker process end when its parent does: a killed one cannot tell it to, and Ctrl-C, which a terminal sends
+    to all, is the parent's to answer, who may still need what is being read."""
 
     parent: int
 
     def __call__(self, worker: int, workers: int) -> None:
-        """Starts the watch in the worker process."""
+        """Starts the watch in the worker process (its main thread)."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:

@@ -84,12 +84,16 @@ if __name__ == "__main__":
     shape = FixedShape(height=32, width=32)
     data = DataConfig(sources=(Synthetic(picture_size=32),), shape=shape, workers=Processes(count=1))
     next(loader := Loader(data, batch_size=2, seed=0))
+    for worker in active_children():  # as Ctrl-C in a terminal does
+        os.kill(worker.pid, 2)
+    for _ in range(50):  # more than is read ahead
+        next(loader)
     print("workers:", len(active_children()), flush=True)
     os.kill(os.getpid(), 9)
 """
 
 
-def test_worker_processes_end_when_their_parent_is_killed(tmp_path):
+def test_worker_processes_outlive_an_interrupt_and_end_when_their_parent_is_killed(tmp_path):
     (tmp_path / "killed.py").write_text(SCRIPT, encoding="utf-8")
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     # The workers hold the other end of the output: it ends when the last of them does.
