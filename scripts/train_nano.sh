@@ -1,0 +1,54 @@
+#!/bin/bash
+# The nano model from nothing: words, VAE, MammothTok, then every stage from the last one's run.
+#
+#   scripts/train_nano.sh [FOLDER (runs)]
+#
+# FOLDER gets nano_words, nano_vae, nano_mammothtok, nano_text, nano_understanding, nano_pre_stage1, nano_pre_stage2,
+# nano_sft, and last nano_model in the released format, bfloat16. After MINUTES (150) the stage under way saves and the
+# script ends with status 130; the same command goes on. OVERRIDES are further words for every stage of the model itself,
+# as "--run.seed 1". A folder of finished weights at FOLDER/nano_vae or FOLDER/nano_mammothtok is taken as it is.
+set -euo pipefail
+
+folder=${1:-runs}
+deadline=$(($(date +%s) + ${MINUTES:-150} * 60))
+scripts=$(dirname "$0")
+read -r -a overrides <<<"${OVERRIDES:-}"
+mkdir -p "$folder"
+
+training=
+trap 'if [[ -n $training ]]; then kill -INT "$training"; wait "$training"; fi; exit 130' INT TERM
+
+stage() { # NAME WORDS...: trains it, or goes on, as long as there is time
+  local left=$((deadline - $(date +%s))) run=$folder/nano_$1 status=0
+  if [[ -e $run && ! -e $run/config.yaml ]]; then
+    echo "$run: finished weights"
+    return
+  fi
+  if ((left <= 0)); then
+    echo "stopped before $1; the same command goes on"
+    exit 130
+  fi
+  echo "== $1"
+  timeout --signal=INT --preserve-status "$left" mammoth-jax train "nano/$1" --out "$run" "${@:2}" &
+  training=$!
+  wait "$training" || status=$?
+  if ((status)); then
+    exit "$status"
+  fi
+}
+
+if [[ ! -e $folder/nano_words ]]; then
+  python "$scripts/text_tokenizer.py" --preset nano --out "$folder/nano_words"
+fi
+stage vae
+stage mammothtok
+words=(--frozen.words "$folder/nano_words")
+eyes=(--frozen.mammothtok "$folder/nano_mammothtok" --frozen.vae "$folder/nano_vae")
+stage text "${words[@]}" "${overrides[@]}"
+stage understanding "${words[@]}" --init "$folder/nano_text" "${overrides[@]}"
+stage pre_stage1 "${words[@]}" "${eyes[@]}" --init "$folder/nano_understanding" "${overrides[@]}"
+stage pre_stage2 "${words[@]}" "${eyes[@]}" --init "$folder/nano_pre_stage1" "${overrides[@]}"
+stage sft "${words[@]}" "${eyes[@]}" --init "$folder/nano_pre_stage2" "${overrides[@]}"
+if [[ ! -e $folder/nano_model ]]; then
+  python -m checkpoint_convert to-torch "$folder/nano_sft" "$folder/nano_model" --dtype bfloat16
+fi
