@@ -171,8 +171,8 @@ def read_in_order(
 
 @dataclasses.dataclass(frozen=True)
 class EndWithParent:
-    """Makes a worker process end when its parent does: a killed one cannot tell it to, and Ctrl-C, which a terminal sends
-    to all, is the parent's to answer, who may still need what is being read."""
+    """Makes a worker process end when its parent does: a killed one cannot tell it to, and Ctrl-C, which a terminal
+    sends to all, is the parent's to answer, who may still need what is being read."""
 
     parent: int
 
