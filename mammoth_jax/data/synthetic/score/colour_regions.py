@@ -13,6 +13,9 @@ _THIN = 3000.0  # squared distance that a pixel half covered by a colour must be
 _LEAST_COVER = 0.3
 _BY_FAR = 0.6
 _SLIVER = 16.0  # pixels, in a picture of 64, below which a region beside a larger one is that one's edge
+_RIM = (
+    0.7  # share of a region's pixels that touch a larger one, above which it is that one's edge at any size
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +81,13 @@ def _with_slivers(found: list[Region], height: int, width: int) -> list[Region]:
     for region in found:
         rows, columns = region.pixels[:, 0] + 1, region.pixels[:, 1] + 1
         number = len(members)
-        if len(region.pixels) < sliver:
-            beside = [owner[rows + down, columns + right] for down in (-1, 0, 1) for right in (-1, 0, 1)]
-            touched = np.concatenate(beside)
-            touched = touched[touched >= 0]
-            if touched.size:
-                number = int(np.bincount(touched).argmax())
+        beside = np.stack(
+            [owner[rows + down, columns + right] for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        )
+        if (beside >= 0).any():
+            nearest = int(np.bincount(beside[beside >= 0]).argmax())
+            if len(region.pixels) < sliver or (beside == nearest).any(0).mean() > _RIM:
+                number = nearest
         if number == len(members):
             members.append([])
         members[number].append(region)

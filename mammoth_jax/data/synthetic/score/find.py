@@ -23,6 +23,7 @@ _LEAST_AREA = 24.0  # pixels of an item in a picture of 64
 _LEAST_STROKE = 4.0  # pixels of what may be part of a letter
 _MARGIN = 4.0
 _MOST_ERROR = 0.35  # of a shape
+_LEAST_SEEN = 0.5  # of a shape; the world's items are seen to three quarters at least
 _MOST_TEXT_ERROR = 0.5
 _CLEAR = 0.08  # error of a shape below which a region is no letter
 
@@ -38,6 +39,7 @@ def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
     large = [region for region in regions if len(region.pixels) >= _LEAST_AREA * scale**2]
     patches = {id(region): _patch(region, large, pixels, ground, scale) for region in large}
     fits = {name: found[0] for name, patch in patches.items() if (found := best_fits(patch))}
+    fits = {name: fit for name, fit in fits.items() if fit.seen > _LEAST_SEEN}
     texts = []
     unclear = [r for r in regions if id(r) not in fits or fits[id(r)].error > _CLEAR]
     for line in lines(unclear, pixels, ground, scale):
