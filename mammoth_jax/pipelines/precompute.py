@@ -32,6 +32,12 @@ from mammoth_jax.data.shard_writer import (
     write_shard,
 )
 from mammoth_jax.data.sources import SourceConfig, open_sources
+from mammoth_jax.data.synthetic.tasks import (
+    SyntheticDrawings,
+    SyntheticEdits,
+    SyntheticRiddles,
+    SyntheticTask,
+)
 from mammoth_jax.data.tally import BadInput, Tally
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.objectives.tokenizer import as_float
@@ -51,7 +57,7 @@ class Precompute:
     posterior's ``mean`` and ``logvar`` in ``latent_dtype``, codes as ``codes``.  Pictures are cropped in the middle.
     """
 
-    source: SourceConfig
+    source: SourceConfig | SyntheticDrawings | SyntheticEdits | SyntheticRiddles
     shape: FixedShape | AspectBuckets
     mammothtok: str | None = None
     vae: str | None = None
@@ -93,7 +99,8 @@ def precompute(config: Precompute, folder: Path, mesh: Mesh, progress: Progress)
       InputError: a model or the source cannot be opened, too many pictures are unreadable, or ``folder`` holds the
         shards of something else.
     """
-    (source,), _, _ = open_sources((config.source,), {})
+    given = config.source
+    source = given if isinstance(given, SyntheticTask) else open_sources((given,), {})[0][0]
     models = {role: _load(path, role, mesh) for role, path in config.paths.items()}
     description = Description(
         source=source.name,

@@ -146,6 +146,19 @@ def test_every_picture_of_an_edit_has_its_codes_and_latents_in_training(runs, sh
     ]  # one record has a picture that is gone, one a small one
 
 
+def test_both_pictures_of_a_synthetic_edit_are_known_in_training(runs, shards, tmp_path):
+    source = {"type": "SyntheticEdits", "length": 3}
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load(shards[0].read_text()) | {"source": source})
+    )
+    assert main(["precompute", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")]) == 0
+    prints = {role: model_fingerprint(m) for role, m in models(runs).items()}
+    task = {"source": source, "encoded": {"path": str(tmp_path / "out")}}
+    example = decode(TaskSource, task).open(prints).example(1, Place("0"))
+    known = [picture.encoded for picture in (example.target, *example.pictures)]
+    assert len(known) == 2 and not np.array_equal(known[0].mean, known[1].mean)
+
+
 def test_an_interrupted_run_goes_on_and_finished_shards_are_kept(shards, capsys):
     config, out = shards
     files = sorted(out.glob("*.safetensors"))
