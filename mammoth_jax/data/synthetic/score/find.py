@@ -18,13 +18,18 @@ from mammoth_jax.data.synthetic.score.findings import Finding, FoundItem, FoundT
 from mammoth_jax.data.synthetic.score.ground import Ground, find_ground
 from mammoth_jax.data.synthetic.score.lines import Line, lines
 from mammoth_jax.data.synthetic.score.shape_fit import Patch, ShapeFit, best_fits
+from mammoth_jax.data.synthetic.score.touching import parted
 
 _LEAST_AREA = 24.0  # pixels of an item in a picture of 64
 _LEAST_STROKE = 4.0  # pixels of what may be part of a letter
 _MARGIN = 4.0
 _MOST_ERROR = 0.35  # of a shape
+_LEAST_SIZE = 8.5  # pixels in a picture of 64; the world's items have twelve at least
 _LEAST_SEEN = 0.5  # of a shape; the world's items are seen to three quarters at least
 _MOST_TEXT_ERROR = 0.5
+_MOST_LETTER_ERROR = 0.3  # of a text of one letter, which almost anything small looks a little like
+_POOR = 0.18  # error of a shape above which a region may be several items that touch
+_BETTER = 0.5  # of that error, which each of the parts must be below
 _CLEAR = 0.08  # error of a shape below which a region is no letter
 
 
@@ -38,13 +43,25 @@ def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
     regions = [region for region in regions if len(region.pixels) >= _LEAST_STROKE * scale**2]
     large = [region for region in regions if len(region.pixels) >= _LEAST_AREA * scale**2]
     patches = {id(region): _patch(region, large, pixels, ground, scale) for region in large}
-    fits = {name: found[0] for name, patch in patches.items() if (found := best_fits(patch))}
-    fits = {name: fit for name, fit in fits.items() if fit.seen > _LEAST_SEEN}
+    fits = _fits(patches, scale)
+    for region in list(large):
+        if _error(region, fits) <= _POOR:
+            continue
+        parts = parted(region, height, width)
+        with_parts = [*(other for other in large if other is not region), *parts]
+        part_patches = {id(part): _patch(part, with_parts, pixels, ground, scale) for part in parts}
+        part_fits = _fits(part_patches, scale)
+        if max(_error(part, part_fits) for part in parts) < _BETTER * _error(region, fits):
+            large = with_parts
+            regions = [*(other for other in regions if other is not region), *parts]
+            patches.update(part_patches)
+            fits.update(part_fits)
     texts = []
     unclear = [r for r in regions if id(r) not in fits or fits[id(r)].error > _CLEAR]
     for line in lines(unclear, pixels, ground, scale):
         members = [unclear[number] for number in line.members]
-        if line.fit.error < min(_MOST_TEXT_ERROR, _error_as_shapes(members, fits)):
+        most = _MOST_TEXT_ERROR if len(line.fit.text) > 1 else _MOST_LETTER_ERROR
+        if line.fit.error < min(most, _error_as_shapes(members, fits)):
             texts.append(_found_text(line))
             for member in members:
                 fits.pop(id(member), None)
@@ -56,9 +73,20 @@ def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
     return Finding(height, width, ground.found, tuple(items), tuple(texts))
 
 
+def _fits(patches: dict[int, Patch], scale: float) -> dict[int, ShapeFit]:
+    """The best shape of each patch, if it is an item's."""
+    found = {name: fits[0] for name, patch in patches.items() if (fits := best_fits(patch))}
+    least = _LEAST_SIZE * scale
+    return {name: fit for name, fit in found.items() if fit.seen > _LEAST_SEEN and fit.size >= least}
+
+
+def _error(region: Region, fits: dict[int, ShapeFit]) -> float:
+    return fits[id(region)].error if id(region) in fits else 2.0
+
+
 def _error_as_shapes(members: list[Region], fits: dict[int, ShapeFit]) -> float:
     """The mean error of regions as items; what is too small for an item is not explained by one at all."""
-    errors = [(fits[id(m)].error if id(m) in fits else 2.0, len(m.pixels)) for m in members]
+    errors = [(_error(member, fits), len(member.pixels)) for member in members]
     return sum(error * size for error, size in errors) / sum(size for _, size in errors)
 
 

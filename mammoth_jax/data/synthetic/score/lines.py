@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from mammoth_jax.core.types import Bool, Float
+from mammoth_jax.data.synthetic.render import boxes_meet
 from mammoth_jax.data.synthetic.score.colour_regions import Region, cover_of
 from mammoth_jax.data.synthetic.score.ground import Ground
 from mammoth_jax.data.synthetic.score.smoothing import grown
@@ -37,7 +38,7 @@ def lines(
         left = list(row)
         for _ in range(_TEXTS):
             line = _read(left, regions, picture, ground, scale)
-            if line is None or not line.members:
+            if line is None or any(boxes_meet(line.fit.box, other.fit.box, -1.0) for other in found):
                 break
             found.append(line)
             left = [number for number in left if number not in line.members]

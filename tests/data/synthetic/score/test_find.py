@@ -68,6 +68,13 @@ def test_an_item_behind_another_has_its_whole_box():
     assert found["square"].pixels < 400 - 20
 
 
+@pytest.mark.parametrize("shape", ["circle", "diamond", "heart"])
+def test_items_of_one_colour_that_touch_are_two(shape):
+    items = Item(shape, "red", (20.0, 30.0), 18.0), Item(shape, "red", (37.5, 34.0), 18.0)
+    found = find(render(scene(*items, background=Plain("mint")))).items
+    assert [(item.shape, item.colour) for item in found] == [(shape, "red")] * 2
+
+
 @pytest.mark.parametrize("content", ["QZJXW", "0O8B", "I1L7", "A"])
 @pytest.mark.parametrize("height", [9, 14])
 def test_letters_are_read_one_by_one(content, height):
