@@ -55,7 +55,7 @@ def judge_edit(
     found = find(after)
     kept = _kept(edit, found)
     missing = tuple(_missing(edit, found, kept))
-    lost = tuple(_lost(edit, found, kept))
+    lost = tuple(_lost(edit, kept))
     if edit.operation != "background":
         difference = mean_difference(before, after, _changed_boxes(edit, found, kept))
         if difference > MOST_DIFFERENCE * mean_difference_of_reconstruction:
@@ -133,7 +133,7 @@ def _kept_texts(edit: Edit) -> list[Text]:
     return [text for number, text in enumerate(edit.before.texts) if number != edit.text]
 
 
-def _lost(edit: Edit, found: Finding, kept: _Kept) -> Iterator[str]:
+def _lost(edit: Edit, kept: _Kept) -> Iterator[str]:
     """What did not stay, and what is there that should not be."""
     for (number, _), item in zip(edit.kept, kept.items, strict=True):
         if item is None:
@@ -142,13 +142,18 @@ def _lost(edit: Edit, found: Finding, kept: _Kept) -> Iterator[str]:
     for written, text in zip(_kept_texts(edit), kept.texts, strict=True):
         if text is None:
             yield f"text {written.content!r}: not as it was"
-    if edit.operation != "background":
-        yield from background_reasons(edit.before.background, found)
-    # What the edit itself should have changed is looked for elsewhere: one item or text may be over.
-    for item in kept.others[(edit.item is not None or edit.result is not None) :]:
+    # What the edit itself should have changed is looked for elsewhere.
+    own = [item for item in kept.others if _concerned(edit, item)]
+    for item in (*own[1:], *(item for item in kept.others if item not in own)):
         yield f"{item.colour} {item.shape}: was not there"
     for text in kept.other_texts[(edit.text is not None) :]:
         yield f"text {text.text!r}: was not there"
+
+
+def _concerned(edit: Edit, item: FoundItem) -> bool:
+    """Whether an item is what the edit changes: like it before or after, or in its place."""
+    parts = [part for part in (edit.old, edit.new) if isinstance(part, Item)]
+    return any(_same(part, item) or _apart(part.centre, item.centre) < part.size / 2 for part in parts)
 
 
 # What changes.

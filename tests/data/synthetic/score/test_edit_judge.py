@@ -75,6 +75,9 @@ def test_something_removed_leaves_nothing_else_behind():
     before = render(BEFORE)
     assert judge_edit(edit, before, shown(RING), 1.0).correct
     assert not judge_edit(edit, before, shown(dataclasses.replace(STAR, colour="pink"), RING), 1.0).correct
+    other = Item("heart", "pink", (46.0, 14.0), 14.0)
+    verdict = judge_edit(edit, before, shown(other, RING), 100.0)
+    assert verdict.carried_out and not verdict.preserved
 
 
 def test_something_added_may_stand_elsewhere_unless_a_place_was_named():
