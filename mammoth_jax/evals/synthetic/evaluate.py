@@ -96,7 +96,7 @@ class Evaluation:
             progress,
         )
         calls = list(self._calls(asked, means))
-        marks: list[Mark] = [*work_off(calls, self.workers, progress)]
+        marks: list[Mark] = [*work_off(calls, self.workers, self.out / "scoring.jsonl", progress)]
         marks += question_marks(asked.get("question", ()), answers)
         scores = mean_scores(marks)
         shown = (mark for mark in marks if not mark.measure.endswith("shuffled"))

@@ -1,16 +1,20 @@
 """All marks of a run: each picture and answer against what was asked for, and what stands beside it.
 
 The finder takes far longer than everything around it, so judging is laid out as calls of :mod:`judging`, which a pool
-of processes works off.
+of processes works off and which are not repeated when scoring goes on.
 """
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import hashlib
+import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mammoth_jax.core.progress import Progress
+from mammoth_jax.data.synthetic import score
 from mammoth_jax.data.synthetic.score.answer import judge_answer
 from mammoth_jax.evals.synthetic.answers import SHOWN, WITHHELD
 from mammoth_jax.evals.synthetic.judging import (
@@ -28,8 +32,14 @@ from mammoth_jax.evals.synthetic.samples import Sample
 SHIFTS = (1, 2, 3, 5, 7)
 """Shuffled captions: every picture against those of the samples so many places further in its kind."""
 
-Call = tuple[Callable[..., list[Mark]], tuple]
-"""A function of :mod:`judging` and its arguments."""
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A function of :mod:`judging` and its arguments; equal keys in one folder give equal marks."""
+
+    key: str
+    function: Callable[..., list[Mark]]
+    arguments: tuple
 
 
 def drawing_calls(samples: Sequence[Sample], out: Path, num_images: int, names: Names) -> Iterator[Call]:
@@ -40,7 +50,8 @@ def drawing_calls(samples: Sequence[Sample], out: Path, num_images: int, names: 
     for kind in kinds.values():
         for place, sample in enumerate(kind):
             others = [kind[(place + shift) % len(kind)].spec for shift in SHIFTS if shift % len(kind)]
-            yield judge_drawings, (sample, others, names, out, files(sample, num_images))
+            arguments = (sample, others, names, out, files(sample, num_images))
+            yield Call(f"{sample.stem} {names.score}", judge_drawings, arguments)
 
 
 def ceiling_calls(
@@ -50,7 +61,7 @@ def ceiling_calls(
     scenes = [sample.picture() for sample in samples]
     for name, reconstruct in reconstructions.items():
         for sample, picture in zip(samples, reconstruct(scenes), strict=True):
-            yield judge_scene, (sample, task, name, picture)
+            yield Call(f"{sample.stem} {name}", judge_scene, (sample, task, name, picture))
 
 
 def edit_calls(
@@ -70,7 +81,9 @@ def edit_calls(
     alone = {(sample.kind, sample.number): files(sample, num_images) for sample in captioned}
     for sample, coded, result in zip(samples, again, results, strict=True):
         beside = {"caption_alone": alone.get((sample.kind, sample.number), [])}
-        yield judge_edits, (sample, coded, out, files(sample, num_images), beside, {"vae": result})
+        arguments = (sample, coded, out, files(sample, num_images), beside, {"vae": result})
+        with_caption = " and by caption" if beside["caption_alone"] else ""
+        yield Call(f"{sample.stem} {SCORE}{with_caption}", judge_edits, arguments)
 
 
 def question_marks(samples: Sequence[Sample], answers: Mapping[tuple[str, str], str]) -> Iterator[Mark]:
@@ -83,20 +96,55 @@ def question_marks(samples: Sequence[Sample], answers: Mapping[tuple[str, str], 
             yield Mark("question", sample.kind, sample.language, measure, float(right), sample.stem, wrong)
 
 
-def work_off(calls: Sequence[Call], workers: int, progress: Progress) -> Iterator[Mark]:
-    """The marks of all calls, in their order, made by so many processes; by this one if that is one."""
+def work_off(calls: Sequence[Call], workers: int, log: Path, progress: Progress) -> Iterator[Mark]:
+    """The marks of all calls, in their order, made by so many processes; by this one if that is one.
+
+    Those that are in the log, made by the scorer as it is now, are not made again; new ones are added to it.
+    """
+    scorer = scorer_digest()
+    made = _read(log, scorer)
+    missing = [call for call in calls if call.key not in made]
     with contextlib.ExitStack() as stack:
-        if workers > 1 and calls:
+        found: Iterable[list[Mark]] = map(_call, missing)
+        if workers > 1 and missing:
             context = multiprocessing.get_context("spawn")  # a fork would copy the accelerator's threads
-            pool = concurrent.futures.ProcessPoolExecutor(workers, context)
-            made = stack.enter_context(pool).map(_call, calls, chunksize=4)
-        else:
-            made = map(_call, calls)
-        for done, marks in enumerate(made, 1):
-            yield from marks
-            progress("scoring", done, len(calls))
+            pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(workers, context))
+            found = pool.map(_call, missing, chunksize=4)
+        lines = stack.enter_context(log.open("a", encoding="utf-8"))
+        if log.stat().st_size and not log.read_bytes().endswith(b"\n"):
+            lines.write("\n")
+        for done, (call, marks) in enumerate(zip(missing, found, strict=True), 1):
+            made[call.key] = marks
+            line = {"scorer": scorer, "key": call.key, "marks": [dataclasses.asdict(mark) for mark in marks]}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            lines.flush()
+            progress("scoring", len(calls) - len(missing) + done, len(calls))
+    for call in calls:
+        yield from made[call.key]
+
+
+def scorer_digest() -> str:
+    """The scorer's own code, by content."""
+    whole = hashlib.sha256()
+    for file in sorted(Path(score.__path__[0]).glob("*.py")):
+        whole.update(file.read_bytes())
+    return whole.hexdigest()[:16]
+
+
+def _read(log: Path, scorer: str) -> dict[str, list[Mark]]:
+    """What the log has of this scorer; its last line may be cut short."""
+    made: dict[str, list[Mark]] = {}
+    for text in log.read_text(encoding="utf-8").splitlines() if log.is_file() else []:
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if line["scorer"] == scorer:
+            made[line["key"]] = [
+                Mark(**(mark | {"reasons": tuple(mark["reasons"])})) for mark in line["marks"]
+            ]
+    return made
 
 
 def _call(call: Call) -> list[Mark]:
-    function, arguments = call
-    return function(*arguments)
+    return call.function(*call.arguments)

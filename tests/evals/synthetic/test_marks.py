@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from mammoth_jax.evals.synthetic.judging import Names
-from mammoth_jax.evals.synthetic.marks import ceiling_calls, drawing_calls, work_off
+from mammoth_jax.evals.synthetic import marks
+from mammoth_jax.evals.synthetic.judging import Mark, Names
+from mammoth_jax.evals.synthetic.marks import Call, ceiling_calls, drawing_calls, work_off
 from mammoth_jax.evals.synthetic.samples import samples
 from tests.evals.stand_in import silent
 from tests.evals.synthetic.true_scenes import exact, flat
@@ -14,24 +15,44 @@ from tests.evals.synthetic.true_scenes import exact, flat
 
 def test_every_sample_is_held_against_others_of_its_kind_and_never_against_itself(tmp_path):
     found = samples("drawing", 4)
-    for _, (sample, others, *_) in drawing_calls(found, tmp_path, 1, Names("drawing")):
+    for call in drawing_calls(found, tmp_path, 1, Names("drawing")):
+        sample, others, *_ = call.arguments
         kind = [other.spec for other in found if other.kind == sample.kind and other is not sample]
         assert len(others) == 5 and all(any(other is spec for spec in kind) for other in others)
     alone = samples("drawing", 1)
-    assert all(not call[1][1] for call in drawing_calls(alone, tmp_path, 1, Names("drawing")))
+    assert all(not call.arguments[1] for call in drawing_calls(alone, tmp_path, 1, Names("drawing")))
 
 
 def test_calls_travel_to_other_processes():
     calls = list(ceiling_calls(samples("drawing", 1), {"vae": exact}, "drawing"))
-    for function, arguments in pickle.loads(pickle.dumps(calls)):
-        assert function(*arguments)[0].kind in {call[1][0].kind for call in calls}
+    for call, there in zip(calls, pickle.loads(pickle.dumps(calls)), strict=True):
+        assert there.key == call.key and there.arguments[0].stem == call.arguments[0].stem
+
+
+def mark(text: str, made: list[str]) -> list[Mark]:
+    """Stands in for judging."""
+    made.append(text)
+    return [Mark("drawing", text, "zh", "score", 0.5, text, ("因为",))]
+
+
+def test_marks_that_were_made_are_not_made_again_unless_the_scorer_is_another(tmp_path, monkeypatch):
+    log, made = tmp_path / "scoring.jsonl", []
+    calls = [Call(text, mark, (text, made)) for text in "abc"]
+    first = list(work_off(calls[:2], 1, log, silent))
+    log.write_bytes(log.read_bytes()[:-9])  # stopped in the middle of a line
+    reports = []
+    again = list(work_off(calls, 1, log, lambda *report: reports.append(report)))
+    assert again[:2] == first and [m.kind for m in again] == ["a", "b", "c"]
+    assert made == ["a", "b", "b", "c"] and reports[-1] == ("scoring", 3, 3)
+    assert list(work_off(calls, 1, log, silent)) == again and len(made) == 4
+    monkeypatch.setattr(marks, "scorer_digest", lambda: "another")
+    assert list(work_off(calls, 1, log, silent)) == again and len(made) == 7
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_does():
+def test_two_processes_find_what_one_does(tmp_path):
     calls = list(ceiling_calls(samples("drawing", 1), {"vae": exact, "mammothtok": flat}, "drawing"))
-    reports = []
-    one = list(work_off(calls, 1, silent))
-    two = list(work_off(calls, 2, lambda *report: reports.append(report)))
-    assert one == two and reports[-1] == ("scoring", len(calls), len(calls))
+    one = list(work_off(calls, 1, tmp_path / "one", silent))
+    two = list(work_off(calls, 2, tmp_path / "two", silent))
+    assert one == two
     assert np.mean([mark.value for mark in one if mark.measure == "vae"]) == 1
