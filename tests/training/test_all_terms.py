@@ -23,7 +23,14 @@ from mammoth_jax.training.loop import train
 from mammoth_jax.training.metrics import read_metrics
 from mammoth_jax.training.tokenizer import tokenizer_work
 from tests.published_files import draw, drawn, write_zip
-from tests.training.tiny_tokenizer import optimizer, training
+from tests.training.tiny_tokenizer import training
+
+# The first steps of the paper's schedule: 5,000 of warm-up to 1e-4.
+PAPER_START = {
+    "groups": [
+        {"name": "all", "schedule": {"type": "WarmupConstant", "learning_rate": 1e-4, "warmup_steps": 5000}}
+    ]
+}
 
 TOWER = EncoderConfig(patch_size=8, width=16, mlp_width=32, num_layers=1, num_heads=2)
 
@@ -53,7 +60,9 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("regularizer", [{"type": "R1", "weight": 0.1}, {"type": "LeCam", "weight": 0.01}])
+@pytest.mark.parametrize(
+    "regularizer", [{"type": "R1", "weight": 0.1}, {"type": "LeCam", "weight": 0.01}], ids=lambda x: x["type"]
+)
 def test_one_device_and_eight_have_the_same_losses_with_every_term_on(
     files, tmp_path, monkeypatch, regularizer, record_property
 ):
@@ -63,6 +72,7 @@ def test_one_device_and_eight_have_the_same_losses_with_every_term_on(
     def with_codes(*args, **options):
         """One more term: a sum over the codes that any flip changes."""
         loss, terms, made = original(*args, **options)
+        assert made.codes is not None
         ids = made.codes.ids.reshape(-1)
         places = jnp.arange(ids.size, dtype=jnp.int32) % 251 + 1
         return (
@@ -74,7 +84,8 @@ def test_one_device_and_eight_have_the_same_losses_with_every_term_on(
     monkeypatch.setattr(tokenizer, "generator_terms", with_codes)
     config = training(
         model={"mammothtok": {"entropy_ratio": 0.02}},
-        optimizer=optimizer(1e-4),  # the paper's rate; a larger one amplifies rounding faster
+        optimizer=PAPER_START,
+        discriminator={"optimizer": PAPER_START},
         losses={
             "perceptual": 0.5,
             "semantic": 0.5,

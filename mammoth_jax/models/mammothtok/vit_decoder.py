@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mammoth_jax.core.initializers import FanInUniform
 from mammoth_jax.core.sharding import constrain
 from mammoth_jax.core.types import Array, Float
 from mammoth_jax.layers.conv import Conv2d
@@ -44,13 +45,17 @@ class DecoderBlock(nnx.Module):
 
 
 class SemanticHead(nnx.Module):
-    """Three linear layers with SiLU between them; its output is matched to a frozen semantic encoder in training."""
+    """Three linear layers with SiLU between them; its output is matched to a frozen semantic encoder in training.
+
+    Only the output's direction counts, and the gradient of a direction grows as the output shrinks: so the start keeps
+    its size at any width.
+    """
 
     def __init__(self, config: ViTDecoderConfig):
-        hidden = config.mlp_ratio * config.width
-        self.fc1 = Linear(config.width, hidden, axes=("embed", "mlp"), bias=True)
-        self.fc2 = Linear(hidden, hidden, axes=("embed", "mlp"), bias=True)
-        self.fc3 = Linear(hidden, config.semantic_width, axes=("mlp", "embed"), bias=True)
+        hidden, start = config.mlp_ratio * config.width, FanInUniform()
+        self.fc1 = Linear(config.width, hidden, axes=("embed", "mlp"), bias=True, init=start)
+        self.fc2 = Linear(hidden, hidden, axes=("embed", "mlp"), bias=True, init=start)
+        self.fc3 = Linear(hidden, config.semantic_width, axes=("mlp", "embed"), bias=True, init=start)
 
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n e"]:
         return self.fc3(jax.nn.silu(self.fc2(jax.nn.silu(self.fc1(x)))))
