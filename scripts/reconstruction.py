@@ -4,7 +4,7 @@
 
 Pictures are those of the run's own `evaluation` section.  Prints one object: PSNR (mean over pictures, uint8, of codes
 decoded as integers) and SSIM, use of the codes or statistics of the latents, and beside them what plain block means of
-the token's size reach.  OUT/pictures has a grid, inputs above outputs.
+the token's size reach.  OUT/pictures has a grid, inputs above outputs; of a VAE, OUT/latents.json its shift and scale.
 """
 
 import argparse
@@ -66,6 +66,7 @@ def main() -> None:
     model = load_tokenizer(args.model, kind, mesh)
     weights = {name: p[...] for name, p in named_parameters(model).items()}
     state = TrainState(jnp.int32(0), {"model": weights}, {}, {}, {})
+    args.out.mkdir(parents=True, exist_ok=True)
     evaluation = TokenizerEvaluation(config, kind, abstract(kind.build), mesh)
     numbers = evaluation(state, split_step(with_step(args.model))[1] or 0, args.out / "pictures")
     if isinstance(kind, MammothTokKind):
