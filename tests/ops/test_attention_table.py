@@ -87,9 +87,17 @@ def test_a_lack_is_refused_by_name_with_alternatives():
 @pytest.mark.parametrize(
     ("name", "features", "message"),
     [
-        ("pallas_tpu", {"platform": "cpu"}, "'pallas_tpu' needs a TPU, not cpu; reference, chunked, cache_sized can"),
+        (
+            "pallas_tpu",
+            {"platform": "cpu"},
+            "'pallas_tpu' needs a TPU, not cpu; reference, chunked, cache_sized can",
+        ),
         ("pallas_tpu", {"head_dim": 20}, "has no head size 20"),
-        ("splash", {"offset": True}, "'splash' has no query offset; reference, chunked, cache_sized, pallas_tpu can"),
+        (
+            "splash",
+            {"offset": True},
+            "'splash' has no query offset; reference, chunked, cache_sized, pallas_tpu can",
+        ),
         ("cudnn", {}, "'cudnn' needs a GPU, not tpu"),
         ("cudnn", {"platform": "gpu"}, "needs cuDNN"),
         ("tokamax", {}, "'tokamax' needs the package tokamax .install the extra"),

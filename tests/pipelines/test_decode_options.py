@@ -47,6 +47,7 @@ def dtypes(tree) -> set:
     return {str(x.dtype) for x in jax.tree.leaves(tree)}
 
 
+@pytest.mark.slow
 def test_a_drawing_with_both_options_runs_and_only_its_loop_reads_int8_weights(calls):
     (picture,) = pipeline()("a cat", **SMALL, **INT8).pictures
     assert picture.codes is not None and picture.codes.shape == (2, 3) and picture.pixels.std() > 0

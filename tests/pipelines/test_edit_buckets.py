@@ -91,6 +91,7 @@ def test_pictures_come_in_the_order_asked_and_as_if_drawn_alone():
     assert np.abs(alone.images[0] - out.images[with_another_size]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_another_mixture_of_like_sizes_compiles_nothing_new():
     pipeline = ten()[0]
     before = encode_program._cache_size(), draw_program._cache_size(), paint_program._cache_size()

@@ -102,6 +102,7 @@ def test_training_on_shards_has_the_losses_of_encoding_on_the_fly(runs, shards):
     assert len(keys) == 20
 
 
+@pytest.mark.slow
 def test_every_picture_of_an_edit_has_its_codes_and_latents_in_training(runs, shards, tmp_path):
     scenes = Synthetic(picture_size=32, length=4).open()
     pixels = [scenes[i].pictures[0].decode() for i in range(4)]

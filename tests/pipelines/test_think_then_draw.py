@@ -93,6 +93,7 @@ def test_writing_stops_at_an_image_start_and_the_picture_has_the_grid_that_was_a
     assert out.codes is not None and out.codes.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_a_turn_that_ends_without_an_image_start_is_drawn_all_the_same():
     out = that_writes(IM_END)("a cat", think=THINK, **SIZE, **OPTIONS).pictures[0]
     assert out.request.reasoning == Reasoning((), "", "end of turn")
@@ -133,6 +134,7 @@ def test_with_the_visual_tokens_fixed_other_reasoning_changes_the_condition(monk
     assert np.abs(drawn[1].images[0] - drawn[2].images[0]).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_greedy_reasoning_is_shared_by_the_pictures_of_a_prompt_and_sampled_reasoning_is_each_ones_own():
     def reasonings(**changes):
         think = dataclasses.replace(THINK, **changes)

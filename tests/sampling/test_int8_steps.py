@@ -76,7 +76,11 @@ def test_an_int8_cache_is_held_in_int8():
 
 @pytest.mark.parametrize(
     ("weights", "cache", "most"),
-    [("int8", "model", 0.03), ("model", "int8", 0.02), ("int8", "int8", 0.04)],
+    [
+        pytest.param("int8", "model", 0.03, marks=pytest.mark.slow),
+        pytest.param("model", "int8", 0.02, marks=pytest.mark.slow),
+        ("int8", "int8", 0.04),
+    ],
 )
 def test_scores_after_a_first_visual_token_are_off_by_a_few_percent(weights, cache, most):
     decoder, wanted = after_one_step()

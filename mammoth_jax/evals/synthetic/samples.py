@@ -124,27 +124,19 @@ def after_caption(edit: Edit, language: Language, number: int) -> Caption:
 _Asked = Iterator[tuple[str, Record]]
 
 
+def _settings(language: Language, size: tuple[int, int]) -> dict[str, Any]:
+    return {"split": "heldout", "picture_size": size, "seed": PROMPT_SEED, "language": language}
+
+
 def _drawings(kind: str, language: Language, size: tuple[int, int]) -> _Asked:
-    source = SyntheticDrawings(
-        split="heldout",
-        picture_size=size,
-        seed=PROMPT_SEED,
-        language=language,
-        category=kind,  # type: ignore[arg-type]
-    )
+    source = SyntheticDrawings(**_settings(language, size), category=kind)  # type: ignore[arg-type]
     for record in _records(source, language):
         sample: Drawing = record.fields["drawing"]
         yield sample.caption.text, record
 
 
 def _edits(kind: str, language: Language, size: tuple[int, int]) -> _Asked:
-    source = SyntheticEdits(
-        split="heldout",
-        picture_size=size,
-        seed=PROMPT_SEED,
-        language=language,
-        operation=kind,  # type: ignore[arg-type]
-    )
+    source = SyntheticEdits(**_settings(language, size), operation=kind)  # type: ignore[arg-type]
     for record in _records(source, language):
         if record.fields["edit"].operation == kind:  # a search that finds nothing gives another operation
             yield record.fields["instruction"], record
@@ -156,13 +148,7 @@ def _edit_captions(kind: str, language: Language, size: tuple[int, int]) -> _Ask
 
 
 def _questions(kind: str, language: Language, size: tuple[int, int]) -> _Asked:
-    source = SyntheticQuestions(
-        split="heldout",
-        picture_size=size,
-        seed=PROMPT_SEED,
-        language=language,
-        kind=kind,  # type: ignore[arg-type]
-    )
+    source = SyntheticQuestions(**_settings(language, size), kind=kind)  # type: ignore[arg-type]
     for record in _records(source, language):
         question: Question = record.fields["interview"].questions[0]
         if question.kind == kind:  # likewise
@@ -170,13 +156,7 @@ def _questions(kind: str, language: Language, size: tuple[int, int]) -> _Asked:
 
 
 def _riddles(kind: str, language: Language, size: tuple[int, int]) -> _Asked:
-    source = SyntheticRiddles(
-        split="heldout",
-        picture_size=size,
-        seed=PROMPT_SEED,
-        language=language,
-        kind=kind,  # type: ignore[arg-type]
-    )
+    source = SyntheticRiddles(**_settings(language, size), kind=kind)  # type: ignore[arg-type]
     for record in _records(source, language):
         yield record.fields["riddle"].prompt, record
 
