@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.types import Array, Float
+from mammoth_jax.core.types import Array, Bool, Float
 from mammoth_jax.flow.path import interpolate, velocity_target
 from mammoth_jax.models.backbone.multimodal import place_features
 from mammoth_jax.models.backbone.vision_inputs import Qwen3VLVisionInputs
@@ -98,17 +98,29 @@ def joint_forward(
 
 
 def joint_terms(forward: JointForward, batch: Batch, gen_vocab_start_index: int) -> Terms:
-    """Sums and weights: ``ntp`` and ``flow``, which are trained, and the parts of ``ntp`` by kind of target."""
+    """Sums and weights: ``ntp`` and ``flow``, which are trained, and the parts of ``ntp`` by kind of target.
+
+    ``ntp_image`` is of all generation tokens; ``ntp_visual`` of the codes among them alone, without the line ends and
+    the end of the picture, which a model soon knows.
+    """
     following = jnp.pad(batch["labels"][:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
+    chosen = {
+        "ntp_text": following < gen_vocab_start_index,
+        "ntp_image": following >= gen_vocab_start_index,
+    }
+    if "noise_cells" in batch:
+        chosen["ntp_visual"] = visual_targets(batch)
     terms = {"ntp": forward.ntp.sum()}
-    for name, chosen in (
-        ("ntp_text", following < gen_vocab_start_index),
-        ("ntp_image", following >= gen_vocab_start_index),
-    ):
-        terms[name] = WeightedLosses(forward.ntp.losses, forward.ntp.weights * chosen).sum()
+    for name, part in chosen.items():
+        terms[name] = WeightedLosses(forward.ntp.losses, forward.ntp.weights * part).sum()
     if forward.flow is not None:
         terms["flow"] = forward.flow.sum()
     return terms
+
+
+def visual_targets(batch: Batch) -> Bool[Array, "r s"]:
+    """Where the next token is a visual token of a drawn picture."""
+    return jnp.pad(batch["noise_cells"][:, 1:, 0] >= 0, ((0, 0), (0, 1)))
 
 
 def survey(batch: Batch) -> dict[str, Array]:

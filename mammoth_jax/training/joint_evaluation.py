@@ -13,11 +13,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.core.rng import named_key
 from mammoth_jax.core.sharding import current_rules
-from mammoth_jax.core.types import Array, PRNGKeyArray
+from mammoth_jax.core.types import Array, Int, PRNGKeyArray
 from mammoth_jax.data.packing.loader import JointDataConfig
 from mammoth_jax.data.packing.workers import OpenPool
+from mammoth_jax.models.backbone.config import DecoderConfig
 from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.objectives.joint import visual_targets
 from mammoth_jax.objectives.losses import LossSum
+from mammoth_jax.objectives.ntp import IGNORED
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.joint_objective import DrawByName, JointObjective
 from mammoth_jax.training.metrics import Numbers
@@ -67,12 +70,14 @@ class JointEvaluation:
         self._batches, self._samples = batches, samples
         clean = dataclasses.replace(config.objective, noise=None)
         self._objective = JointObjective(config=clean, drawing=DrawByName(config=clean))
-        self._terms = jax.jit(self._compute)
+        self._terms = jax.jit(self._compute, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def __call__(self, state: TrainState, step: int, pictures: Path) -> Numbers:
         """``ntp``, its parts by kind of token, and ``flow``; those that the data has targets of.
 
-        With controls also ``ntp_image_other_words`` and ``flow_other_targets``.
+        With drawn pictures also ``visual_entropy``: what ``ntp_visual`` would be if codes were guessed by how often
+        they occur in these very batches.  With controls also ``ntp_image_other_words``, ``ntp_visual_other_words``
+        and ``flow_other_targets``.
         """
         own = state.ema.get("model", state.params["model"])
         if self._samples is not None:
@@ -83,7 +88,7 @@ class JointEvaluation:
         numbers = self._measure(own, data)
         if "words" in controls and "ntp_image" in numbers:
             wrong = self._measure(own, data, change_pools=with_other_words)
-            numbers |= {"ntp_image_other_words": wrong["ntp_image"]}
+            numbers |= {f"{n}_other_words": wrong[n] for n in ("ntp_image", "ntp_visual") if n in wrong}
         if "targets" in controls and "flow" in numbers:
             wrong = self._measure(own, data, change_batch=with_other_targets)
             numbers |= {"flow_other_targets": wrong["flow"]}
@@ -100,23 +105,49 @@ class JointEvaluation:
         rows = run.batch_size // run.accumulation
         batches = self._batches(data, rows, change_pools)
         place = NamedSharding(self._mesh, PartitionSpec(current_rules().batch))
-        sums: list[dict[str, LossSum]] = []
+        sums: list[tuple[dict[str, LossSum], Array]] = []
         try:
             for number in range(self._config.evaluation_batches):
                 made = change_batch(next(batches))
                 batch = {name: jax.make_array_from_process_local_data(place, x) for name, x in made.items()}
                 key = named_key(jax.random.key(run.seed), "evaluation", number)
-                terms = self._terms(own, self._frozen.rest["model"], batch, key)
-                sums.append(jax.device_get(terms))
+                measured = self._terms(own, self._frozen.rest["model"], batch, key)
+                sums.append(jax.device_get(measured))
         finally:
             batches.close()
-        total = jax.tree.map(lambda *x: float(np.sum(x)), *sums)
-        return {name: term.total / term.weight for name, term in total.items() if term.weight}
+        total = jax.tree.map(lambda *x: float(np.sum(x)), *[terms for terms, _ in sums])
+        numbers = {name: term.total / term.weight for name, term in total.items() if term.weight}
+        counts = np.sum([counts for _, counts in sums], axis=0)
+        return numbers | ({"visual_entropy": entropy(counts)} if counts.any() else {})
 
-    def _compute(self, own: Named, rest: Named, batch: Batch, key: PRNGKeyArray) -> dict[str, LossSum]:
+    def _compute(
+        self, own: Named, rest: Named, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[dict[str, LossSum], Array]:
+        """The terms, and how often each generation token is a visual token to predict."""
         models = {"model": self._assemble(own, rest)}
         step = jnp.int32(0)
-        return self._objective(models, batch, None, None, key, step, {}).terms
+        terms = self._objective(models, batch, None, None, key, step, {}).terms
+        return terms, visual_counts(batch, self._config.model.backbone.decoder)
 
     def _assemble(self, own: dict[str, Array], rest: dict[str, Array]) -> Any:
         return self._player.assemble(own, rest, parse_dtype(self._config.dtype))
+
+
+def visual_counts(batch: Batch, decoder: DecoderConfig) -> Int[Array, " v"]:
+    """How often each generation token is a visual token that a packed batch predicts."""
+    size = decoder.gen_vocab_size
+    if "noise_cells" not in batch:
+        return jnp.zeros(size, jnp.int32)
+    labels = jnp.pad(batch["labels"][:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
+    counted = visual_targets(batch) & (labels != IGNORED)
+    places = jnp.where(counted, labels - decoder.gen_vocab_start_index, size)  # beyond the end: dropped
+    return jnp.zeros(size, jnp.int32).at[places.reshape(-1)].add(1, mode="drop")
+
+
+def entropy(counts: np.ndarray) -> float:
+    """Of the distribution that has these counts, in nats.
+
+    As an estimate of the entropy of what was counted it is too low, by about (values seen - 1) / (2 counts).
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return float(-np.sum(shares * np.log(shares)))

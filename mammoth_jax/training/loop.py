@@ -234,14 +234,19 @@ class _Log:
         self._pending.more |= {f"evaluation/{name}": value for name, value in numbers.items()}
 
     def seconds(self, watch: Stopwatch, load: Load | None, peak: float | None) -> None:
-        """Where the time went; that of a step whose numbers are written already (it was saved) counts to the next."""
+        """Where the time went since the last line; that of a step whose line is written already goes to the next."""
         self._load += [] if load is None else [load]
-        if self._pending is None:
+        if self._pending is None or not self._logged(self._pending):
             return
         if self._load:
             self._pending.more |= speed(self._load, watch["data"] + watch["compute"], self._parts, peak)
             self._load = []
         self._pending.more |= {f"seconds/{name}": value for name, value in watch.lap().items()}
+
+    def _logged(self, pending: _Pending) -> bool:
+        """Whether the step gets a line."""
+        evaluated = any(name.startswith("evaluation/") for name in pending.more)
+        return evaluated or pending.step % self._config.log_interval == 0
 
     def settle(self) -> None:
         """Reads and writes the numbers of the last step.
@@ -258,8 +263,7 @@ class _Log:
         skips = self._guard(pending.step, bool(report.applied), report.guard, terms | norms)
         terms, norms = ({n: x for n, x in numbers.items() if np.isfinite(x)} for numbers in (terms, norms))
         self._console(pending.step, terms, pending.more)
-        evaluated = any(name.startswith("evaluation/") for name in pending.more)
-        if not self._writers or not (evaluated or pending.step % self._config.log_interval == 0):
+        if not self._writers or not self._logged(pending):
             return
         rates = {f"learning_rate/{n}": float(rate(pending.step - 1)) for n, rate in self._work.rates.items()}
         for writer in self._writers:

@@ -80,8 +80,9 @@ def test_the_log_says_how_well_and_how_fast(pre_stage1):
     last = records[-1]
     for name in ("ntp", "ntp_image", "flow", "evaluation/ntp_image", "evaluation/flow"):
         assert np.isfinite(last[name]), name
-    for name in ("ntp_image_other_words", "flow_other_targets"):
+    for name in ("ntp_visual", "ntp_image_other_words", "ntp_visual_other_words", "flow_other_targets"):
         assert np.isfinite(last[f"evaluation/{name}"]), name
+    assert 0 < last["evaluation/visual_entropy"] <= np.log(config.model.mammothtok.codebook_size)
     assert records[-2]["speed/tokens_per_second"] > 0
     assert last["learning_rate/model/generation"] == pytest.approx(1e-3)
     assert np.mean([r["ntp_image"] for r in records[-4:]]) < np.mean([r["ntp_image"] for r in records[:4]])

@@ -137,6 +137,22 @@ def test_speed_is_logged_in_tokens_and_as_a_share_of_the_peak(tmp_path):
     assert first["speed/model_flops_utilization"] == pytest.approx(1e6 / seconds / 1e9)
 
 
+def test_a_line_has_the_seconds_since_the_line_before(tmp_path):
+    """Also those of steps between lines, and of a save right after a line."""
+    mesh = single_device_mesh()
+    config = dataclasses.replace(
+        CONFIG, steps=8, log_interval=2, checkpoint_interval=4, evaluation_interval=9
+    )
+    counted = dataclasses.replace(work(config, mesh), load=lambda batch: Load(len(batch["x"]), 1e6))
+    train(counted, config, tmp_path, mesh, peak_flops=1e9)
+    lines = {record["step"]: record for record in read_metrics(tmp_path)}
+    assert list(lines) == [2, 4, 6, 8]
+    assert "seconds/checkpoint" in lines[6] and "seconds/checkpoint" not in lines[2]
+    for step, steps in ((2, 2), (6, 4)):
+        seconds = lines[step]["seconds/data"] + lines[step]["seconds/compute"]
+        assert lines[step]["speed/tokens_per_second"] == pytest.approx(8 * steps / seconds)
+
+
 def test_chosen_steps_are_traced(tmp_path):
     mesh = single_device_mesh()
     config = dataclasses.replace(CONFIG, steps=4, profile_steps=(2, 3))
