@@ -47,28 +47,48 @@ def draw(found: Mapping[str, Curve], file: Path) -> None:
     Raises:
       InputError: matplotlib is not installed.
     """
+    draw_panels({name: {name: curve} for name, curve in found.items()}, file)
+
+
+def draw_panels(panels: Mapping[str, Mapping[str, Curve]], file: Path) -> None:
+    """Writes a PNG with a panel a title; curves of one panel are named in it where there are several.
+
+    Raises:
+      InputError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("drawing curves needs matplotlib; pip install 'mammoth-jax[plot]'") from error
-    columns = min(_COLUMNS, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, (name, (steps, values)) in zip(panels, found.items(), strict=False):
-        few = len(values) < 3 * _SMOOTHING
-        panel.plot(
-            steps, values, color="C0", alpha=1.0 if few else 0.25, linewidth=1, marker="." if few else None
-        )
-        if not few:
-            panel.plot(steps, moving_average(values, len(values) // _SMOOTHING), color="C0", linewidth=1.2)
-        panel.set_title(name, fontsize=8)
-        panel.tick_params(labelsize=7)
-        panel.grid(alpha=0.3)
-    for panel in panels[len(found) :]:
-        panel.axis("off")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place, (title, found) in zip(places, panels.items(), strict=False):
+        for number, (name, (steps, values)) in enumerate(found.items()):
+            few, color = len(values) < 3 * _SMOOTHING, f"C{number}"
+            weight, marker = (1.0, ".") if few else (0.25, None)
+            place.plot(
+                steps,
+                values,
+                color=color,
+                alpha=weight,
+                linewidth=1,
+                marker=marker,
+                label=name if few else None,
+            )
+            if not few:
+                mean = moving_average(values, len(values) // _SMOOTHING)
+                place.plot(steps, mean, color=color, linewidth=1.2, label=name)
+        place.set_title(title, fontsize=8)
+        place.tick_params(labelsize=7)
+        place.grid(alpha=0.3)
+        if len(found) > 1:
+            place.legend(fontsize=6)
+    for place in places[len(panels) :]:
+        place.axis("off")
     figure.savefig(file, format="png", dpi=100)
 
 
