@@ -9,6 +9,7 @@ refused changed no weight; too many of them in a row stop the run before anythin
 
 import dataclasses
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,6 +221,7 @@ class _Log:
         self._console = Console(config.steps)
         self._pending: _Pending | None = None
         self._load: list[Load] = []
+        self._processor = time.process_time()
         self._writers: list[Writer] = []
         if jax.process_index() == 0:
             self._writers = [JsonLines(run, start), *(LOGGERS[name](run, start) for name in config.loggers)]
@@ -242,6 +244,8 @@ class _Log:
             self._pending.more |= speed(self._load, watch["data"] + watch["compute"], self._parts, peak)
             self._load = []
         self._pending.more |= {f"seconds/{name}": value for name, value in watch.lap().items()}
+        before, self._processor = self._processor, time.process_time()
+        self._pending.more["seconds/processor"] = self._processor - before
 
     def _logged(self, pending: _Pending) -> bool:
         """Whether the step gets a line."""

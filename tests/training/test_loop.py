@@ -148,6 +148,7 @@ def test_a_line_has_the_seconds_since_the_line_before(tmp_path):
     lines = {record["step"]: record for record in read_metrics(tmp_path)}
     assert list(lines) == [2, 4, 6, 8]
     assert "seconds/checkpoint" in lines[6] and "seconds/checkpoint" not in lines[2]
+    assert lines[6]["seconds/processor"] > 0
     for step, steps in ((2, 2), (6, 4)):
         seconds = lines[step]["seconds/data"] + lines[step]["seconds/compute"]
         assert lines[step]["speed/tokens_per_second"] == pytest.approx(8 * steps / seconds)
