@@ -7,6 +7,7 @@
 # nano_sft, and last nano_model in the released format, bfloat16. After MINUTES (150) the stage under way saves and the
 # script ends with status 130; the same command goes on. OVERRIDES are further words for every stage of the model itself,
 # as "--run.seed 1". A folder of finished weights at FOLDER/nano_vae or FOLDER/nano_mammothtok is taken as it is.
+# scripts/ship_nano.py FOLDER then puts the model into the package.
 set -euo pipefail
 
 folder=${1:-runs}

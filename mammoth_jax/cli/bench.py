@@ -15,6 +15,7 @@ from mammoth_jax.cli.model_options import (
     LOOP_SETTINGS,
     add_loop_options,
     add_model_options,
+    announce_default,
     model_source,
 )
 from mammoth_jax.core.errors import InputError
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from mammoth_jax.core.precision import matmul_precision, parse_dtype
 
     enable_compilation_cache()
+    announce_default(args)
     bench, settings, dtype = BENCHES[args.name], bench_settings(args), parse_dtype(args.dtype)
     with matmul_precision(args.precision):
         loaded = load(args, bench.parts)

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mammoth_jax.cli.argument_types import positive
-from mammoth_jax.cli.model_options import DEFAULT_PRESET, LOOP_SETTINGS, add_loop_options, add_model_options
+from mammoth_jax.cli.model_options import (
+    DEFAULT_PRESET,
+    LOOP_SETTINGS,
+    add_loop_options,
+    add_model_options,
+    announce_default,
+)
 from mammoth_jax.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,12 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from mammoth_jax.core.compilation_cache import enable_compilation_cache
     from mammoth_jax.core.precision import matmul_precision
 
-    if args.model is None and args.preset is None:
-        print(
-            f"no --model given: using the embedded {DEFAULT_PRESET} model with random weights; "
-            "its answers are noise until a trained model ships",
-            file=sys.stderr,
-        )
+    announce_default(args)
     options = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     enable_compilation_cache()
     session = load_session(args)

@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from mammoth_jax.core import shipped
+
 DEFAULT_PRESET = "nano"
+"""What runs, with random weights, where no model is given and none comes with the package."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +18,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="DIR",
-        help="a folder in the released format, one written by to-jax, or a training run (RUN or RUN@STEP)",
+        help="a folder in the released format, one written by to-jax, or a training run (RUN or RUN@STEP); "
+        "default: the model that comes with the package",
     )
     source.add_argument("--preset", metavar="NAME", help="this architecture with random weights instead")
     group.add_argument(
@@ -38,9 +42,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def model_source(args: argparse.Namespace) -> dict[str, str]:
     """What says which weights run, for records."""
-    source = (
-        {"model": str(args.model)} if args.model is not None else {"preset": args.preset or DEFAULT_PRESET}
-    )
+    own = shipped.shipped_model() if args.model == shipped.FOLDER else None
+    if own is not None:
+        source = {"model": own.label}
+    elif args.model is not None:
+        source = {"model": str(args.model)}
+    else:
+        source = {"preset": args.preset or DEFAULT_PRESET}
     return source | ({} if args.lora is None else {"lora": str(args.lora)})
 
 
@@ -71,10 +79,26 @@ def add_mesh_option(parser: argparse._ActionsContainer, default: str = "fsdp ove
 
 
 def announce_default(args: argparse.Namespace) -> None:
-    """Says on stderr that, without ``--model`` and ``--preset``, the model knows nothing yet."""
-    if args.model is None and args.preset is None:
+    """Without ``--model`` and ``--preset``: takes the model that comes with the package, and says so on stderr.
+
+    Where there is none, says that the weights are random.
+
+    Raises:
+      InputError: the model is damaged.
+    """
+    if args.model is not None or args.preset is not None:
+        return
+    own = shipped.shipped_model()
+    if own is None:
         print(
-            f"no --model given: using the embedded {DEFAULT_PRESET} model with random weights; "
-            "its pictures are noise until a trained model ships",
+            f"no --model given, and no trained model in this installation: using {DEFAULT_PRESET} with random weights; "
+            "its pictures and answers are noise",
             file=sys.stderr,
         )
+        return
+    args.model = own.folder
+    print(
+        f"no --model given: using the shipped {own.name} model (weights {own.sha256[:12]}; "
+        f"{own.folder / 'README.md'} says what it can do)",
+        file=sys.stderr,
+    )

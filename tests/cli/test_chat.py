@@ -37,7 +37,8 @@ def run(capsys, *words):
     return status, captured.out, captured.err
 
 
-def test_a_question_is_answered_with_its_pictures(session, capsys):
+def test_a_question_is_answered_with_its_pictures(session, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("mammoth_jax.core.shipped.FOLDER", tmp_path / "none")
     words = ["--image", "a.png", "--image", "b.png", "what?", "--temperature", "0.5", "--max-new-tokens", "9"]
     words += ["--repetition-penalty", "1.2"]
     status, out, error = run(capsys, *words)

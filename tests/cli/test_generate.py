@@ -136,7 +136,10 @@ def test_json_lines_on_stdout_progress_on_stderr(pipeline, tmp_path, capsys):
     assert "drawing: 1/1" in error
 
 
-def test_random_weights_are_announced_only_when_nobody_asked_for_them(pipeline, tmp_path, capsys):
+def test_random_weights_are_announced_only_when_nobody_asked_for_them(
+    pipeline, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("mammoth_jax.core.shipped.FOLDER", tmp_path / "none")
     assert "random weights" in run(capsys, "a", "--out", tmp_path)[2]
     assert "random weights" not in run(capsys, "a", "--out", tmp_path, "--preset", "nano")[2]
 
