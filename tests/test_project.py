@@ -74,6 +74,15 @@ def test_the_wheel_holds_presets_and_converter(installed):
     assert "usage" in run_installed(installed, "-m", "checkpoint_convert", "--help")
 
 
+def test_the_wheel_holds_every_file_of_the_packages(installed):
+    """Pages, pictures and the shipped model too."""
+    names = [
+        file.relative_to(ROOT) for file in tracked_files() if file.relative_to(ROOT).parts[0] in PACKAGES
+    ]
+    assert len(names) > 100 and any(name.suffix == ".md" for name in names)
+    assert [str(name) for name in names if not (installed / name).is_file()] == []
+
+
 def test_each_libtpu_is_pinned_with_its_jax():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     pins = {(marker.strip(), name.strip()) for name, marker in (line.split(";") for line in extras["tpu"])}
