@@ -165,22 +165,21 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec)
 
 
-def constrain_product_input(x: jax.Array, num_inputs: int, outputs: Axes) -> jax.Array:
-    """The left side of a product whose kernel has ``outputs`` as its last axes: whole along what divides those.
+def whole_features(x: jax.Array, count: int, across: Axes) -> jax.Array:
+    """One side of a product: its last ``count`` dimensions are whole along the mesh axes that divide the other side.
 
-    The last ``num_inputs`` dimensions of ``x`` are multiplied away.  Divided over the axis that also divides the
-    outputs, the gradient of ``x`` would be summed over that axis and divided by it, with rows over two more axes; XLA
-    (jaxlib 0.10.2 and 0.11.2, on CPUs) exchanges rows for that product between devices and does not bring them back:
-    a wrong gradient without an error.
+    ``across`` are the kernel's axes on that other side.  Divided there too, the product would be summed over an axis
+    and divided by it; with rows over two more axes XLA (jaxlib 0.10.2 and 0.11.2, on CPUs) exchanges rows between
+    devices for it and does not bring them back: wrong gradients without an error.
     """
     rules, mesh = current_rules(), jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    dividing = {axis for name in outputs for axis in rules.mesh_axes(name)} - set(rules.batch)
+    dividing = {axis for name in across for axis in rules.mesh_axes(name)} - set(rules.batch)
     if all(mesh.shape[axis] == 1 for axis in dividing):
         return x
-    leading = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - num_inputs)
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*leading, *(None,) * num_inputs))
+    leading = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - count)
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*leading, *(None,) * count))
 
 
 def constrain_weight(x: jax.Array, *axes: str | None) -> jax.Array:

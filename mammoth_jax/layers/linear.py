@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from mammoth_jax.core.initializers import Initializer, Normal
 from mammoth_jax.core.parameters import param
-from mammoth_jax.core.sharding import constrain_product_input
+from mammoth_jax.core.sharding import whole_features
 from mammoth_jax.core.types import Array, Float
 
 Size = int | Sequence[int]
@@ -38,19 +38,26 @@ class Linear(nnx.Module):
         in_shape, out_shape = _tuple(inputs, int), _tuple(outputs, int)
         in_axes, out_axes = _tuple(axes[0], str), _tuple(axes[1], str)
         self.num_inputs = len(in_shape)
-        self.output_axes = out_axes
+        self.input_axes, self.output_axes = in_axes, out_axes
         fans = (math.prod(in_shape), math.prod(out_shape))
         self.kernel = param((*in_shape, *out_shape), (*in_axes, *out_axes), init, fans)
         self.bias = param(out_shape, out_axes) if bias else None
 
     def __call__(self, x: Float[Array, "..."], *, out_dtype: DTypeLike | None = None) -> Float[Array, "..."]:
         """Applies the map; ``out_dtype`` asks for the product in another dtype (float32 logits)."""
+        y = self.product(x, self.kernel[...], out_dtype)
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+
+    def product(
+        self, x: Float[Array, "..."], kernel: Float[Array, "..."], out_dtype: DTypeLike | None = None
+    ) -> Float[Array, "..."]:
+        """``x @ kernel`` for this map's kernel, or for some of its outputs."""
         n = self.num_inputs
-        x = constrain_product_input(x, n, self.output_axes)
+        x = whole_features(x, n, across=self.output_axes)
         y = jax.lax.dot_general(
             x,
-            self.kernel[...].astype(x.dtype),
+            kernel.astype(x.dtype),
             ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())),
             preferred_element_type=out_dtype or x.dtype,
         )
-        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+        return whole_features(y, len(self.output_axes), across=self.input_axes)

@@ -31,7 +31,7 @@ class PackedAttention(nnx.Module):
 
     def _project(self, x: Float[Array, "b s d"], first: int, last: int) -> Float[Array, "b s n h e"]:
         kernel, bias = self.packed.kernel[...][:, first:last], self.packed.bias[...][first:last]  # type: ignore[index]
-        return jnp.einsum("bsd,dnhe->bsnhe", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
+        return self.packed.product(x, kernel) + bias.astype(x.dtype)
 
     def __call__(
         self,
