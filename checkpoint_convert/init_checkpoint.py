@@ -19,6 +19,7 @@ from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.processing import special_tokens
+from mammoth_jax.processing.generation_config import DRAWING, TEXT_TO_IMAGE_FILE
 from mammoth_jax.processing.vision import PREPROCESSOR_FILE, VisionProcessorConfig, family_images
 
 
@@ -73,8 +74,11 @@ def placeholder_ranks(config: MammothConfig) -> dict[bytes, int]:
     return ranks
 
 
-def write_tokenizer(folder: Path, config: MammothConfig, ranks: Mapping[bytes, int]) -> None:
-    """Writes the release's two tokenizer files and the generation configurations that go with them.
+def write_tokenizer(
+    folder: Path, config: MammothConfig, ranks: Mapping[bytes, int], drawing: Mapping[str, Any] = {}
+) -> None:
+    """Writes the release's two tokenizer files and the generation configurations that go with them, with the model's
+    own options of ``drawing`` if it has any.
 
     Raises:
       InputError: the ids do not fit (see ``special_token_ids``).
@@ -95,9 +99,9 @@ def write_tokenizer(folder: Path, config: MammothConfig, ranks: Mapping[bytes, i
         "temperature": 1.0,
         "top_k": min(2048, codes),
         "top_p": 1.0,
-    }
+    } | ({DRAWING: dict(drawing)} if drawing else {})
     end = {"eos_token_id": ids[special_tokens.IM_END], "pad_token_id": ids[special_tokens.END_OF_TEXT]}
-    write_json(folder / "t2i_generation_config.json", text_to_image)
+    write_json(folder / TEXT_TO_IMAGE_FILE, text_to_image)
     write_json(folder / "und_generation_config.json", {"max_new_tokens": 2048, **end})
 
 

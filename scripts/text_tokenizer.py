@@ -25,13 +25,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--preset", default="nano", help="whose ids (default: nano)")
     parser.add_argument("--texts", type=int, default=4000, help="to learn from (4000)")
+    parser.add_argument(
+        "--negative-prompt", help="of the model's own, in training and in sampling (default: the release's)"
+    )
     args = parser.parse_args()
     config = MammothConfig.from_preset(args.preset)
     backbone = config.backbone
     count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
     ranks = train_ranks(vocabulary_corpus("train", args.texts), count)
     with new_folder(args.out) as folder:
-        write_tokenizer(folder, config, ranks)
+        own = {} if args.negative_prompt is None else {"negative_prompt": args.negative_prompt}
+        write_tokenizer(folder, config, ranks, own)
     tokenizer = Tokenizer.from_folder(
         args.out, family=backbone.tokenizer_family, gen_vocab_start=backbone.decoder.gen_vocab_start_index
     )

@@ -222,11 +222,11 @@ def picture_settings(args: argparse.Namespace, pipeline: Any, picture: "Picture"
 
 def resolved_options(args: argparse.Namespace, pipeline: Any) -> dict[str, Any]:
     """How to draw, with the checkpoint's own settings where nothing is given."""
-    from mammoth_jax.pipelines.options import TextToImageOptions
+    from mammoth_jax.pipelines.options import parse_options
 
-    options = dataclasses.asdict(TextToImageOptions(**drawing_options(args)))
-    del options["faults"]
     own = pipeline.loaded.settings
+    options = dataclasses.asdict(parse_options(drawing_options(args), own.drawing))
+    del options["faults"]
     inherited = {name: getattr(own, name) for name, value in options.items() if value is None}
     if "temperature" in inherited and not own.do_sample:
         inherited["temperature"] = 0.0

@@ -37,7 +37,7 @@ def make_draw(
 ) -> "PipelineDraw":
     """Draws as the options say."""
     from mammoth_jax.evals.pipeline_draw import PipelineDraw
-    from mammoth_jax.pipelines.options import TextToImageOptions
+    from mammoth_jax.pipelines.options import parse_options
     from mammoth_jax.pipelines.references import Channels
 
     def describe(picture: "Picture") -> dict[str, Any]:
@@ -45,7 +45,7 @@ def make_draw(
 
     return PipelineDraw(
         pipeline,
-        TextToImageOptions(**drawing_options(args)),
+        parse_options(drawing_options(args), pipeline.loaded.settings.drawing),
         describe,
         size=None if args.size is None else (args.size[1], args.size[0]),
         grid=args.grid,

@@ -78,7 +78,7 @@ class EditPipeline(Pipeline):
         Raises:
           InputError: a bad size, option or prompt, no or too many references, or a part that the checkpoint lacks.
         """
-        settings = parse_options(options)
+        settings = parse_options(options, self.loaded.settings.drawing)
         references = self._references(image, prompt)
         if size_from not in ("first", "last"):
             raise InputError(f"size_from {size_from!r}: expected 'first' or 'last'")

@@ -82,8 +82,8 @@ class Picture:
     latents: Float[np.ndarray, "rows cols c"] | None
 
 
-def parse_options(values: Mapping[str, Any]) -> TextToImageOptions:
-    """Options by name.
+def parse_options(values: Mapping[str, Any], own: Mapping[str, Any] = {}) -> TextToImageOptions:
+    """Options by name; of those that are not given a checkpoint's ``own`` (``GenerationSettings.drawing``).
 
     Raises:
       InputError: an unknown name, or a value out of range.
@@ -92,4 +92,4 @@ def parse_options(values: Mapping[str, Any]) -> TextToImageOptions:
     for name in values:
         if name not in known:
             raise InputError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
-    return TextToImageOptions(**values)
+    return TextToImageOptions(**{**own, **values})

@@ -93,7 +93,7 @@ class TextToImagePipeline(Pipeline):
         Raises:
           InputError: a bad size, option or prompt, or a part that the checkpoint lacks.
         """
-        settings = parse_options(options)
+        settings = parse_options(options, self.loaded.settings.drawing)
         requests = self.requests(prompt, height, width, grid, num_images_per_prompt, seed)
         if think is not None:
             requests = with_reasoning(self.loaded, requests, think, batch_size=batch_size, progress=progress)

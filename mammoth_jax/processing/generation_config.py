@@ -13,6 +13,19 @@ TEXT_TO_IMAGE_FILE = "t2i_generation_config.json"
 DEFAULT_TOP_K = 50
 """What an absent ``top_k`` means: files leave out values that equal the format's defaults, and this is its default."""
 
+DRAWING = "drawing"
+"""An object of ours in the file, which readers of the release pass over: how its pictures are drawn unless one says
+otherwise.  The release has no file for that; its defaults are in its code."""
+
+DRAWING_OPTIONS: Mapping[str, type] = {
+    "negative_prompt": str,
+    "num_inference_steps": int,
+    "guidance_scale": float,
+    "image_guidance_scale": float,
+    "ar_guidance_scale": float,
+}
+"""What may be in it, by the pipelines' names."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
@@ -26,6 +39,7 @@ class GenerationSettings:
         top_p: probability mass of the ids that may be drawn.
         repetition_penalty: logits of ids already in the sequence are divided by it (multiplied if negative).
         do_sample: draw; otherwise take the best id.
+        drawing: the checkpoint's own among :data:`DRAWING_OPTIONS`; the release's have none.
     """
 
     end_of_line: int
@@ -36,6 +50,7 @@ class GenerationSettings:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     do_sample: bool = False
+    drawing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_folder(cls, folder: str | Path, vocabulary_end: int) -> "GenerationSettings":
@@ -53,13 +68,7 @@ class GenerationSettings:
                 f"{TEXT_TO_IMAGE_FILE} is missing in {folder}: expected the ids of visual tokens and line "
                 "ends; copy it from the checkpoint's source folder"
             )
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not a JSON file ({error}); copy the file again") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: expected a JSON object of settings; copy the file again")
-        return cls.from_released(values, vocabulary_end, where=str(path))
+        return cls.from_released(_values(path), vocabulary_end, where=str(path))
 
     @classmethod
     def from_released(
@@ -104,8 +113,44 @@ class GenerationSettings:
             top_p=float(number("top_p", 1.0, 0)),
             repetition_penalty=float(number("repetition_penalty", 1.0, 0)),
             do_sample=bool(do_sample),
+            drawing=_drawing(values, where),
         )
 
+
+def drawing_of_folder(folder: str | Path | None) -> Mapping[str, Any]:
+    """A folder's own among :data:`DRAWING_OPTIONS`; none without a file that says so.
+
+    Raises InputError for a malformed file or value.
+    """
+    path = None if folder is None else Path(folder) / TEXT_TO_IMAGE_FILE
+    return {} if path is None or not path.is_file() else _drawing(_values(path), str(path))
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not a JSON file ({error}); copy the file again") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object of settings; copy the file again")
+    return values
+
+
+def _drawing(values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    given = values.get(DRAWING) or {}
+    if not isinstance(given, dict) or not given.keys() <= DRAWING_OPTIONS.keys():
+        raise InputError(
+            f"{where}: {DRAWING} is {given!r}; expected an object of some of {', '.join(DRAWING_OPTIONS)}"
+        )
+    for name, value in given.items():
+        kind = DRAWING_OPTIONS[name]
+        right = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not right:
+            raise InputError(f"{where}: {DRAWING}.{name} is {value!r}; expected {_KINDS[kind]}")
+    return {name: DRAWING_OPTIONS[name](value) for name, value in given.items()}
+
+
+_KINDS: Mapping[type, str] = {str: "text", int: "a whole number", float: "a number"}
 
 _NEUTRAL: Mapping[str, float] = {"top_k": 0, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}
 """Values that change nothing, which an explicit null stands for."""

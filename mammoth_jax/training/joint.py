@@ -1,5 +1,6 @@
 """Training the model: backbone and diffusion transformer as one player, everything else frozen."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.models.mammothtok.model import MammothTok
 from mammoth_jax.objectives.joint_config import JointObjectiveConfig
 from mammoth_jax.objectives.noise import Neighbours, SimilarityNoise, VisualCodes, nearest_codes
+from mammoth_jax.processing.generation_config import drawing_of_folder
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.training.flops import StepLoad
 from mammoth_jax.training.hosts import reading_share
@@ -85,7 +87,7 @@ def joint_work(
     encoder = None if mammothtok is None else FrozenEncoder(mammothtok, vae)
 
     def batches(data: JointDataConfig, rows: int, change: ChangePools = list) -> JointLoader:
-        geometry, known = joint_geometry(config, tokenizer, data), {}
+        geometry, known = joint_geometry(config, tokenizer, data, drawing_of_folder(words)), {}
         if any(source.encoded is not None for pool in data.pools for source in pool.sources):
             known = fingerprints({"mammothtok": mammothtok, "vae": vae})
         return open_loader(data, geometry, rows, config.run.seed, encoder, known, change, reading_share(mesh))
@@ -151,16 +153,21 @@ def joint_step(config: JointTraining, player: Player) -> StepFunction:
     )
 
 
-def joint_geometry(config: JointTraining, tokenizer: Tokenizer, data: JointDataConfig) -> Geometry:
-    """How samples of a stage are laid out."""
+def joint_geometry(
+    config: JointTraining, tokenizer: Tokenizer, data: JointDataConfig, drawing: Mapping[str, Any] = {}
+) -> Geometry:
+    """How samples of a stage are laid out; negative prompts as ``drawing``, the checkpoint's own options, has them."""
     parts = needed_parts(tasks_of(data), config.model.condition.mode)
-    return packing_geometry(
+    geometry = packing_geometry(
         config.model,
         tokenizer,
         vision="vision_tower" in parts,
         diffusion="dit" in parts,
         max_side=config.max_side,
         references=config.references,
+    )
+    return dataclasses.replace(
+        geometry, negative_prompt=drawing.get("negative_prompt", geometry.negative_prompt)
     )
 
 

@@ -1,5 +1,6 @@
 """``eval``: options, run.json, what goes on and what is refused; drawing itself is stood in for."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ from tests.evals.stand_in import StandIn
 CHECKPOINT = GenerationSettings(
     end_of_line=1, visual_start=2, visual_end=9, top_k=7, top_p=0.9, do_sample=True
 )
+
+MAKE_DRAW = evaluating.make_draw
 
 
 @pytest.fixture
@@ -85,6 +88,19 @@ def test_a_run_that_was_stopped_goes_on(drawn, prompts, tmp_path, capsys):
     assert [start["batch"] for start in record(out)["starts"]] == [16, 2]
     _, said, _ = run(capsys, *words, "--json")
     assert json.loads(said) == {"pictures": 8, "drawn_now": 0}
+
+
+@pytest.mark.parametrize(("words", "negative"), [([], ""), (["--negative-prompt", "dark"], "dark")])
+def test_the_checkpoints_own_negative_prompt_holds_unless_one_is_given(
+    drawn, prompts, tmp_path, capsys, monkeypatch, words, negative
+):
+    own = dataclasses.replace(CHECKPOINT, drawing={"negative_prompt": ""})
+    loaded = SimpleNamespace(settings=own, config=None)
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: SimpleNamespace(loaded=loaded))
+    run(capsys, "geneval", "--prompts", prompts, "--out", tmp_path / "out", *words)
+    assert record(tmp_path / "out")["settings"]["negative_prompt"] == negative
+    draw = MAKE_DRAW(drawn[0][0], SimpleNamespace(loaded=loaded), lambda *report: None)
+    assert draw.options.negative_prompt == negative
 
 
 @pytest.mark.parametrize(
