@@ -71,7 +71,11 @@ def files(tmp_path_factory):
 def test_one_device_and_eight_have_the_same_losses_with_every_term_on(
     files, tmp_path, monkeypatch, regularizer, record_property
 ):
-    """To 1e-5 until a code flips (rounding differs between devices), to 1e-3 over fifty steps."""
+    """To 1e-5 until a code flips (rounding differs between devices), to 1e-3 over fifty steps.
+
+    Mean logits cross zero: they are measured against the hinge's margin of 1.  The adaptive weight is no loss but a
+    ratio of gradients that jump where a sign changes (of L1, of leaky units): to 1e-3.
+    """
     steps, original = 50, tokenizer.generator_terms
 
     def with_codes(*args, **options):
@@ -114,15 +118,15 @@ def test_one_device_and_eight_have_the_same_losses_with_every_term_on(
     flips = [a["step"] for a, b in zip(*logs, strict=True) if a["codes"] != b["codes"]]
     first = flips[0] if flips else steps + 1
     record_property("first_flip", first)
-    worst = {True: 0.0, False: 0.0}
+    worst = {"before": 0.0, "after": 0.0, "adversarial_weight": 0.0}
     for one, eight in zip(*logs, strict=True):
         for name in terms:
-            scale = max(abs(one[name]), 0.01)
-            worst[one["step"] < first] = max(worst[one["step"] < first], abs(one[name] - eight[name]) / scale)
-    print(
-        f"{regularizer['type']}: first flip at step {first}; worst before {worst[True]:.1e}, after {worst[False]:.1e}"
-    )
-    assert worst[True] < 1e-5 and worst[False] < 1e-3
+            scale = 1.0 if name in ("adversarial", "logits_real", "logits_generated") else abs(one[name])
+            error = abs(one[name] - eight[name]) / max(scale, 1e-3)
+            where = name if name in worst else "before" if one["step"] < first else "after"
+            worst[where] = max(worst[where], error)
+    print(f"{regularizer['type']}: first flip at step {first}; {worst}")
+    assert worst["before"] < 1e-5 and worst["after"] < 1e-3 and worst["adversarial_weight"] < 1e-3
 
 
 def test_the_encoder_starts_from_aimv2_and_the_rest_anew(files):
