@@ -32,6 +32,11 @@ _POOR = 0.18  # error of a shape above which a region may be several items that 
 _BETTER = 0.5  # of that error, which each of the parts must be below
 _CLEAR = 0.08  # error of a shape below which a region is no letter
 
+# Bounds of the work.  A scene of the world has at most six items and two texts of six letters; a picture that is none,
+# such as those of a generator that has not learned yet, may fall into hundreds of regions.
+_MOST_REGIONS = 18  # over which shapes are laid, the largest ones
+_MOST_PARTED = 6  # that may be items that touch, the largest ones
+
 
 def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
     """All items and texts of a picture, and its background."""
@@ -39,23 +44,27 @@ def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
     scale = max(1.0, min(height, width) / 64)
     pixels = picture.astype(float)
     ground = find_ground(pixels)
-    regions = colour_regions(pixels, ground)
-    regions = [region for region in regions if len(region.pixels) >= _LEAST_STROKE * scale**2]
-    large = [region for region in regions if len(region.pixels) >= _LEAST_AREA * scale**2]
+    regions = colour_regions(pixels, ground, _LEAST_STROKE * scale**2)
+    large = [region for region in regions if len(region.pixels) >= _LEAST_AREA * scale**2][:_MOST_REGIONS]
     patches = {id(region): _patch(region, large, pixels, ground, scale) for region in large}
     fits = _fits(patches, scale)
-    for region in list(large):
-        if _error(region, fits) <= _POOR:
-            continue
+    for region in [region for region in large if _error(region, fits) > _POOR][:_MOST_PARTED]:
         parts = parted(region, height, width)
+        if len(parts) == 1:
+            continue
         with_parts = [*(other for other in large if other is not region), *parts]
-        part_patches = {id(part): _patch(part, with_parts, pixels, ground, scale) for part in parts}
-        part_fits = _fits(part_patches, scale)
-        if max(_error(part, part_fits) for part in parts) < _BETTER * _error(region, fits):
+        part_patches: dict[int, Patch] = {}
+        part_fits: dict[int, ShapeFit] = {}
+        for part in sorted(parts, key=lambda part: len(part.pixels)):
+            part_patches[id(part)] = _patch(part, with_parts, pixels, ground, scale)
+            part_fits |= _fits({id(part): part_patches[id(part)]}, scale)
+            if _error(part, part_fits) >= _BETTER * _error(region, fits):
+                break
+        else:
             large = with_parts
             regions = [*(other for other in regions if other is not region), *parts]
-            patches.update(part_patches)
-            fits.update(part_fits)
+            patches |= part_patches
+            fits |= part_fits
     texts = []
     unclear = [r for r in regions if id(r) not in fits or fits[id(r)].error > _CLEAR]
     for line in lines(unclear, pixels, ground, scale):

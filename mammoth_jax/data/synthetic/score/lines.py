@@ -1,6 +1,7 @@
 """Texts among the regions of a picture."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,6 +19,8 @@ _BETWEEN = 8.0  # pixels between the strokes of neighbouring letters
 _FULL = 0.55  # the strongest tenth of a text's pixels is covered at least so far
 _FAINT = 30_000.0  # what less of it costs, as a squared distance, squared
 _TEXTS = 3  # in one row
+_MOST_PIECES = 24  # that are read in one row, the largest ones; a scene of the world has fewer
+_MOST_READ = 1.5  # pictures that all windows which are read make up; a scene of the world takes half of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +36,21 @@ def lines(
     regions: list[Region], picture: Float[np.ndarray, "height width 3"], ground: Ground, scale: float
 ) -> list[Line]:
     """Texts that the regions may be, each with a box in the picture."""
-    found = []
+    found: list[Line] = []
+    height, width = picture.shape[:2]
+    left_to_read = _MOST_READ * height * width
     for row in _rows(regions, scale):
         left = list(row)
+        masks = {number: regions[number].mask(height, width) for number in row}
+        colours: dict[int, Colour] = {
+            number: _colour_of(mask, picture, ground) for number, mask in masks.items()
+        }
         for _ in range(_TEXTS):
-            line = _read(left, regions, picture, ground, scale)
+            size = _window_size([regions[number] for number in left])
+            if size > left_to_read:
+                break
+            left_to_read -= size
+            line = _read(left, regions, masks, colours, picture, ground, scale)
             if line is None or any(boxes_meet(line.fit.box, other.fit.box, -1.0) for other in found):
                 break
             found.append(line)
@@ -47,20 +60,27 @@ def lines(
     return found
 
 
+def _window_size(members: list[Region]) -> int:
+    """The pixels of a box around regions."""
+    left, top, right, bottom = np.array([region.box for region in members]).T
+    return int((right.max() - left.min()) * (bottom.max() - top.min()))
+
+
 def _rows(regions: list[Region], scale: float) -> list[list[int]]:
     """Numbers of the regions that stand in a row, near each other, and are not too high for letters."""
-    low = [n for n, r in enumerate(regions) if r.box[3] - r.box[1] <= _HIGHEST * scale]
-    low.sort(key=lambda n: regions[n].box[0])
+    boxes = [region.box for region in regions]
+    low = [n for n, box in enumerate(boxes) if box[3] - box[1] <= _HIGHEST * scale]
+    low.sort(key=lambda n: boxes[n][0])
     group = {n: n for n in low}
     for position, a in enumerate(low):
         for b in low[position + 1 :]:
-            if _in_a_row(regions[a].box, regions[b].box, _BETWEEN * scale):
-                old, new = group[b], group[a]
+            old, new = group[b], group[a]
+            if old != new and _in_a_row(boxes[a], boxes[b], _BETWEEN * scale):
                 group = {n: new if g == old else g for n, g in group.items()}
     rows: dict[int, list[int]] = {}
     for number, name in group.items():
         rows.setdefault(name, []).append(number)
-    return list(rows.values())
+    return [sorted(row, key=lambda n: -len(regions[n].pixels))[:_MOST_PIECES] for row in rows.values()]
 
 
 def _in_a_row(a: tuple[int, int, int, int], b: tuple[int, int, int, int], between: float) -> bool:
@@ -72,6 +92,8 @@ def _in_a_row(a: tuple[int, int, int, int], b: tuple[int, int, int, int], betwee
 def _read(
     numbers: list[int],
     regions: list[Region],
+    masks: Mapping[int, Bool[np.ndarray, "height width"]],
+    colours: Mapping[int, Colour],
     picture: Float[np.ndarray, "height width 3"],
     ground: Ground,
     scale: float,
@@ -88,9 +110,8 @@ def _read(
     seen, behind = picture[window], ground.colours[window]
     cover = np.zeros(seen.shape[:2])
     for number in numbers:
-        mask = regions[number].mask(height, width)
-        colour = np.array(RGB[_colour_of(mask, picture, ground)], float)
-        mine = np.minimum(cover_of(seen, behind, colour)[0], 1.0) * grown(mask, 1)[window]
+        colour = np.array(RGB[colours[number]], float)
+        mine = np.minimum(cover_of(seen, behind, colour)[0], 1.0) * grown(masks[number], 1)[window]
         cover = np.maximum(cover, mine)
     around = 3  # so that letters of which an edge is missing fit in
     least, most = (round(h * scale) for h in _LETTERS)
@@ -104,7 +125,7 @@ def _read(
         return None
     mask = np.zeros((height, width), bool)
     for number in members:
-        mask |= regions[number].mask(height, width)
+        mask |= masks[number]
     outside = mask[window].copy()
     rows, columns = (
         slice(max(int(low - start) - 1, 0), max(int(high - start) + 1, 0))
@@ -128,9 +149,7 @@ def _colour_of(
     """The colour that explains thin strokes best, as mixtures of it and the background."""
     seen, behind = picture[mask], ground.colours[mask]
     weight = ((seen - behind) ** 2).sum(-1)
-    costs: dict[Colour, float] = {}
-    for name in COLOURS:
-        cover, rest = cover_of(seen, behind, np.array(RGB[name], float))
-        faint = max(0.0, _FULL - float(np.quantile(cover, 0.9)))
-        costs[name] = float((rest * weight).sum() / max(weight.sum(), 1.0)) + _FAINT * faint**2
-    return min(costs, key=costs.__getitem__)
+    cover, rest = cover_of(seen, behind, np.array([[RGB[name]] for name in COLOURS], float))
+    faint = np.maximum(0.0, _FULL - np.quantile(cover, 0.9, axis=1))
+    costs = (rest * weight).sum(1) / max(float(weight.sum()), 1.0) + _FAINT * faint**2
+    return COLOURS[int(costs.argmin())]

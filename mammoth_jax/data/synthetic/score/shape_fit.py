@@ -15,6 +15,7 @@ _USUAL = 1.7
 _STEPS = (0.6, 0.3)
 _FINALISTS = 4
 _HOPELESS = 2.5  # times the least error, and a little more, is too far off for a finalist
+_NOTHING = 0.65  # error before a shape is moved, above which a region is none; that of items is 0.43 at most
 _HIDDEN = 0.1  # what hiding all of a shape behind others adds to the error
 
 
@@ -63,6 +64,9 @@ def best_fits(patch: Patch) -> list[ShapeFit]:
     box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     first = [_first(shape, patch, box) for shape in SHAPES]
     first.sort(key=lambda found: found[1])
+    if first[0][1] > _NOTHING:
+        shape, _, place = first[0]
+        return [_at(shape, patch, place, _USUAL)]
     most = _HOPELESS * first[0][1] + 0.03
     fits = [_refined(shape, patch, start) for shape, error, start in first[:_FINALISTS] if error <= most]
     return sorted(fits, key=lambda fit: fit.error)
@@ -130,6 +134,11 @@ def _refined(shape: Shape, patch: Patch, place: _Places) -> ShapeFit:
         if step == _STEPS[0]:
             found = [float(_errors(shape, place, patch, soft)[0][0]) for soft in _SOFTNESS]
             best, softness = min(zip(found, _SOFTNESS, strict=True))
+    return _at(shape, patch, place, softness)
+
+
+def _at(shape: Shape, patch: Patch, place: _Places, softness: float) -> ShapeFit:
+    """A shape at one place."""
     errors, seen = _errors(shape, place, patch, softness)
     x, y, size = place[0].tolist()
     return ShapeFit(shape, (x + patch.left, y + patch.top), size, float(errors[0]), float(seen[0]))

@@ -57,7 +57,7 @@ def regions(names: Int[np.ndarray, "height width"]) -> list[tuple[int, Int[np.nd
     above: list[int] = []
     for row, line in enumerate(names.tolist()):
         here: list[int] = []
-        start = 0
+        start = beside = 0
         while start < len(line):
             name, stop = line[start], start + 1
             while stop < len(line) and line[stop] == name:
@@ -67,9 +67,13 @@ def regions(names: Int[np.ndarray, "height width"]) -> list[tuple[int, Int[np.nd
                 runs.append((row, start, stop, name))
                 parent.append(number)
                 here.append(number)
-                for other in above:
-                    _, first, last, same = runs[other]
-                    if same == name and first <= stop and start <= last:
+                while beside < len(above) and runs[above[beside]][2] < start:
+                    beside += 1
+                for other in above[beside:]:
+                    _, first, _, same = runs[other]
+                    if first > stop:
+                        break
+                    if same == name:
                         parent[root(other)] = root(number)
             start = stop
         above = here

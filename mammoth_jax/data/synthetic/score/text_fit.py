@@ -43,8 +43,14 @@ def read_line(
     """
     best: tuple[float, TextFit] | None = None
     for height in range(least, most + 1):
+        if cover.shape[0] < height + 2 or cover.shape[1] < font.glyph_width(height) + 2:
+            break
+        windows = np.lib.stride_tricks.sliding_window_view(cover, (height + 2, font.glyph_width(height) + 2))
+        places = windows.shape[:2]
+        flat = windows.reshape(places[0] * places[1], -1)
+        power = (flat**2).sum(1)
         for blur in _BLURS:
-            found = _best_of_height(cover, height, blur * max(1.0, height / 14), longest)
+            found = _best_of_height(flat, power, places, height, blur * max(1.0, height / 14), longest)
             if found is not None and (best is None or found[0] > best[0]):
                 best = found
     return None if best is None else best[1]
@@ -58,16 +64,17 @@ def _templates(height: int, blur: float) -> Float[np.ndarray, "glyphs pixels"]:
 
 
 def _best_of_height(
-    cover: Float[np.ndarray, "rows cols"], height: int, blur: float, longest: int
+    flat: Float[np.ndarray, "places pixels"],
+    power: Float[np.ndarray, " places"],
+    places: tuple[int, int],
+    height: int,
+    blur: float,
+    longest: int,
 ) -> tuple[float, TextFit] | None:
+    """The best text of a height; ``flat`` are the windows of a letter's size, ``places`` their rows and columns."""
     width, step = font.glyph_width(height), font.glyph_width(height) + font.glyph_gap(height)
-    if cover.shape[0] < height + 2 or cover.shape[1] < width + 2:
-        return None
-    windows = np.lib.stride_tricks.sliding_window_view(cover, (height + 2, width + 2))
-    rows, columns = windows.shape[:2]
-    flat = windows.reshape(rows * columns, -1)
+    rows, columns = places
     templates = _templates(height, blur)
-    power = (flat**2).sum(1)
     own = (templates**2).sum(1)
     left_over = power[:, None] - 2 * flat @ templates.T + own
     letters = left_over.argmin(1)

@@ -8,8 +8,11 @@ import pytest
 from mammoth_jax.data.synthetic.background import draw_background
 from mammoth_jax.data.synthetic.render import render
 from mammoth_jax.data.synthetic.scene import Checks, Gradient, Item, Noise, Plain, Scene, Stripes, Text
+from mammoth_jax.data.synthetic.score import find as finding
+from mammoth_jax.data.synthetic.score import lines
 from mammoth_jax.data.synthetic.score.agreement import agreement, contents, worse
 from mammoth_jax.data.synthetic.score.find import find
+from mammoth_jax.data.synthetic.score.smoothing import smoothed
 from mammoth_jax.data.synthetic.source import SyntheticScenes
 from mammoth_jax.data.synthetic.tasks import SyntheticDrawings
 from mammoth_jax.data.synthetic.vocabulary import COLOURS, RGB, SHAPES
@@ -138,6 +141,22 @@ def test_any_picture_is_read(size, kind):
     assert (found.height, found.width) == size
     if kind == "noise" and size == (64, 64):
         assert not found.items and not found.texts
+
+
+@pytest.mark.parametrize("coarseness", [0.0, 0.7, 2.0])
+def test_the_work_on_a_picture_of_noise_is_bounded(coarseness, monkeypatch):
+    """Counts what is laid over the picture: unbounded it is 125 shapes and 21 pictures' worth of letters."""
+    fitted, read = [], []
+    best_fits, read_line = finding.best_fits, lines.read_line
+    monkeypatch.setattr(finding, "best_fits", lambda patch: fitted.append(patch) or best_fits(patch))
+    monkeypatch.setattr(
+        lines, "read_line", lambda cover, *rest: read.append(cover.size) or read_line(cover, *rest)
+    )
+    noise = np.random.default_rng(7).normal(0, 1, (64, 64, 3))
+    noise = smoothed(noise, coarseness) if coarseness else noise
+    find(np.clip(128 + 60 * noise / noise.std(), 0, 255).astype(np.uint8))
+    assert 4 <= len(fitted) <= 18 + 6 * 6
+    assert sum(read) <= 3 * 64 * 64  # windows of one picture and a half, with their margins
 
 
 def test_larger_pictures_are_read_alike():
