@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def work_off(calls: Sequence[Call], workers: int, log: Path, progress: Progress)
         found: Iterable[list[Mark]] = map(_call, missing)
         if workers > 1 and missing:
             context = multiprocessing.get_context("spawn")  # a fork would copy the accelerator's threads
-            pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(workers, context))
+            pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_leave_interrupts)
+            # Without this an interrupt would wait until everything had been scored.
+            stack.callback(pool.shutdown, cancel_futures=True)
             found = pool.map(_call, missing, chunksize=4)
         lines = stack.enter_context(log.open("a", encoding="utf-8"))
         if log.stat().st_size and not log.read_bytes().endswith(b"\n"):
@@ -144,6 +147,11 @@ def _read(log: Path, scorer: str) -> dict[str, list[Mark]]:
                 Mark(**(mark | {"reasons": tuple(mark["reasons"])})) for mark in line["marks"]
             ]
     return made
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches all processes: the one that waits for the others ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _call(call: Call) -> list[Mark]:

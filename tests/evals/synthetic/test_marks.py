@@ -1,6 +1,7 @@
 """Judging: calls that other processes can do, in order."""
 
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -56,3 +57,23 @@ def test_two_processes_find_what_one_does(tmp_path):
     two = list(work_off(calls, 2, tmp_path / "two", silent))
     assert one == two
     assert np.mean([mark.value for mark in one if mark.measure == "vae"]) == 1
+
+
+def slow_mark(text: str) -> list[Mark]:
+    """Stands in for judging that takes its time."""
+    time.sleep(0.3)
+    return [Mark("drawing", text, "zh", "score", 0.5, text)]
+
+
+@pytest.mark.slow
+def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path):
+    calls = [Call(str(n), slow_mark, (str(n),)) for n in range(400)]
+
+    def interrupt(stage, done, total):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(work_off(calls, 2, tmp_path / "log", interrupt))
+    assert time.monotonic() - start < 45  # the rest would take a minute
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
