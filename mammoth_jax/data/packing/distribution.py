@@ -157,25 +157,25 @@ def compare_fill(
 
     Samples that are longer than a row are left out on all sides.
     """
-    model, kinds = LengthModel(), list(parts)
-    share = np.asarray(list(parts.values()), np.float64) / sum(parts.values())
-
-    def stream(seed: int) -> Callable[[], Lengths]:
-        random = np.random.default_rng(seed)
-
-        def draw() -> Lengths:
-            while True:
-                found = model.draw(kinds[int(random.choice(len(kinds), p=share))], random)
-                if found.tokens <= tokens:
-                    return found
-
-        return draw
-
-    seen = stream(seed)
+    seen = stream(parts, tokens, seed)
     known = [seen() for _ in range(samples)]
     budget = propose_budgets(known, tokens=tokens)
-    packed = pack([stream(seed + 1)], [1.0], Balanced(), budget, rows=rows, window=window)
+    packed = pack([stream(parts, tokens, seed + 1)], [1.0], Balanced(), budget, rows=rows, window=window)
     return Comparison(budget, packed, padded(known, batch), padded(known, batch, sort=64 * batch))
+
+
+def stream(parts: Mapping[Kind, float], tokens: int, seed: int) -> Callable[[], Lengths]:
+    """Draws lengths of samples, ``parts`` of each kind, of at most ``tokens``."""
+    model, kinds, random = LengthModel(), list(parts), np.random.default_rng(seed)
+    share = np.asarray(list(parts.values()), np.float64) / sum(parts.values())
+
+    def draw() -> Lengths:
+        while True:
+            found = model.draw(kinds[int(random.choice(len(kinds), p=share))], random)
+            if found.tokens <= tokens:
+                return found
+
+    return draw
 
 
 def padded(lengths: Sequence[Lengths], batch: int, *, sort: int = 0) -> float:
@@ -183,12 +183,15 @@ def padded(lengths: Sequence[Lengths], batch: int, *, sort: int = 0) -> float:
 
     With ``sort`` every so many samples are sorted by length before they are cut into batches.
     """
+    parts = padded_batches(lengths, batch, sort=sort)
+    return sum(map(sum, parts)) / sum(max(part) * len(part) for part in parts)
+
+
+def padded_batches(lengths: Sequence[Lengths], batch: int, *, sort: int = 0) -> list[Sequence[int]]:
+    """The tokens of each sample of each batch, as in :func:`padded`."""
     counts = [each.tokens for each in lengths]
-    places = 0
-    for run in _runs(counts, sort or len(counts)):
-        ordered = sorted(run) if sort else run
-        places += sum(max(part) * len(part) for part in _runs(ordered, batch))
-    return sum(counts) / places
+    ordered = [sorted(run) if sort else run for run in _runs(counts, sort or len(counts))]
+    return [part for run in ordered for part in _runs(run, batch)]
 
 
 def _runs(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
