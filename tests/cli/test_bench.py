@@ -43,7 +43,7 @@ def test_how_loops_hold_weights_and_cache_is_passed_on_where_there_is_a_loop(mon
         "int8",
         "int8",
     )
-    status, lines, error = run(monkeypatch, capsys, "vae", *words)
+    status, lines, error = run(monkeypatch, capsys, "vae", "--preset", "nano", *words)
     assert status == 2 and not lines and error.count("\n") == 1
     assert "--decode-weights int8" in error and "decode or generate" in error
 
@@ -51,5 +51,5 @@ def test_how_loops_hold_weights_and_cache_is_passed_on_where_there_is_a_loop(mon
 def test_an_unknown_name_and_a_bad_size_are_one_line(monkeypatch, capsys):
     status, lines, error = run(monkeypatch, capsys, "everything")
     assert status == 2 and not lines and "everything" in error and error.count("\n") == 1
-    status, lines, error = run(monkeypatch, capsys, "vae", "--size", "15x16")
+    status, lines, error = run(monkeypatch, capsys, "vae", "--preset", "nano", "--size", "15x16")
     assert status == 2 and "width 15" in error and error.count("\n") == 1

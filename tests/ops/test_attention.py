@@ -190,7 +190,7 @@ def served_by_splash(case: Case) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", filter(served_by_splash, [*CASES, *LONG]), ids=str)
+@pytest.mark.parametrize("case", list(filter(served_by_splash, [*CASES, *LONG])), ids=str)
 def test_splash_equals_the_reference(case):
     assert_equal_to_reference(case, SPLASH)
 

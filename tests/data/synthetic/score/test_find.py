@@ -42,7 +42,7 @@ def test_scenes_are_found_as_they_are(split, seen):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("split", "seen"), itertools.product(("train", "heldout"), ("clean", "noise", "blur"))
+    ("split", "seen"), list(itertools.product(("train", "heldout"), ("clean", "noise", "blur")))
 )
 def test_at_least_99_of_100_scenes_agree_and_98_of_100_changed_captions_are_refused(split, seen):
     figures = agreement(SyntheticDrawings(split=split, seed=8), 1000, seen)
