@@ -171,14 +171,16 @@ def read_in_order(
 
 @dataclasses.dataclass(frozen=True)
 class EndWithParent:
-    """Makes a worker process end when its parent does: a killed one cannot tell it to, and Ctrl-C, which a terminal
-    sends to all, is the parent's to answer, who may still need what is being read."""
+    """Makes a worker process end when its parent does: a killed one cannot tell it to.  A signal to the whole group
+    (Ctrl-C of a terminal, SIGTERM of ``timeout`` or a launcher) is the parent's to answer, who may still need what is
+    being read: so the worker leaves the group."""
 
     parent: int
 
     def __call__(self, worker: int, workers: int) -> None:
         """Starts the watch in the worker process (its main thread)."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.setpgrp()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:

@@ -74,6 +74,7 @@ def test_a_source_is_read_once_as_it_is_listed(tmp_path):
 
 SCRIPT = """
 import os
+import signal
 from multiprocessing import active_children
 from mammoth_jax.data.decoding import Processes
 from mammoth_jax.data.loader import DataConfig, Loader
@@ -84,8 +85,11 @@ if __name__ == "__main__":
     shape = FixedShape(height=32, width=32)
     data = DataConfig(sources=(Synthetic(picture_size=32),), shape=shape, workers=Processes(count=1))
     next(loader := Loader(data, batch_size=2, seed=0))
-    for worker in active_children():  # as Ctrl-C in a terminal does
-        os.kill(worker.pid, 2)
+    for worker in active_children():  # as some launchers do
+        os.kill(worker.pid, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):  # as Ctrl-C in a terminal does, and timeout
+        signal.signal(number, signal.SIG_IGN)
+        os.killpg(0, number)
     for _ in range(50):  # more than is read ahead
         next(loader)
     print("workers:", len(active_children()), flush=True)
@@ -93,11 +97,13 @@ if __name__ == "__main__":
 """
 
 
-def test_worker_processes_outlive_an_interrupt_and_end_when_their_parent_is_killed(tmp_path):
+def test_worker_processes_outlive_signals_to_all_and_end_when_their_parent_is_killed(tmp_path):
     (tmp_path / "killed.py").write_text(SCRIPT, encoding="utf-8")
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     # The workers hold the other end of the output: it ends when the last of them does.
     command = [sys.executable, str(tmp_path / "killed.py")]
-    done = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        command, env=paths, capture_output=True, text=True, timeout=100, start_new_session=True
+    )
     assert done.returncode == -signal.SIGKILL
     assert done.stdout == "workers: 1\n"
