@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and JSON objects read from them."""
 
 import contextlib
+import json
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mammoth_jax.core.errors import InputError
 
@@ -48,3 +50,20 @@ def prepare_output_folder(folder: Path) -> None:
         raise InputError(
             f"cannot write to output folder {folder}: {error.strerror or error}; choose a folder that you may write to"
         ) from error
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+      InputError: it holds something else.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: not a JSON file ({error}); copy the file again") from None
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{file}: expected a JSON object, found {type(values).__name__}; copy the file again"
+        )
+    return values

@@ -1,12 +1,12 @@
 """Sampling settings that a released checkpoint ships for text to image (``t2i_generation_config.json``)."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.files import read_json_object
 
 TEXT_TO_IMAGE_FILE = "t2i_generation_config.json"
 
@@ -68,7 +68,7 @@ class GenerationSettings:
                 f"{TEXT_TO_IMAGE_FILE} is missing in {folder}: expected the ids of visual tokens and line "
                 "ends; copy it from the checkpoint's source folder"
             )
-        return cls.from_released(_values(path), vocabulary_end, where=str(path))
+        return cls.from_released(read_json_object(path), vocabulary_end, where=str(path))
 
     @classmethod
     def from_released(
@@ -123,17 +123,7 @@ def drawing_of_folder(folder: str | Path | None) -> Mapping[str, Any]:
     Raises InputError for a malformed file or value.
     """
     path = None if folder is None else Path(folder) / TEXT_TO_IMAGE_FILE
-    return {} if path is None or not path.is_file() else _drawing(_values(path), str(path))
-
-
-def _values(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not a JSON file ({error}); copy the file again") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a JSON object of settings; copy the file again")
-    return values
+    return {} if path is None or not path.is_file() else _drawing(read_json_object(path), str(path))
 
 
 def _drawing(values: Mapping[str, Any], where: str) -> Mapping[str, Any]:

@@ -1,13 +1,13 @@
 """Sampling settings that a released checkpoint ships for text (``und_generation_config.json``)."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.files import read_json_object
 from mammoth_jax.processing.generation_config import DEFAULT_TOP_K
 
 TEXT_FILE = "und_generation_config.json"
@@ -49,13 +49,7 @@ class TextGenerationSettings:
         path = Path(folder) / TEXT_FILE
         if not path.is_file():
             return cls()
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not a JSON file ({error}); copy the file again") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: expected a JSON object of settings; copy the file again")
-        return cls.from_released(values, vocabulary_end, where=str(path))
+        return cls.from_released(read_json_object(path), vocabulary_end, where=str(path))
 
     @classmethod
     def from_released(

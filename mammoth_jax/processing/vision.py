@@ -12,7 +12,6 @@ the values of a patch in the order (channel, frame, row, column).
 
 import dataclasses
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.files import read_json_object
 from mammoth_jax.core.types import Float, UInt8
 from mammoth_jax.processing.image import MAX_ASPECT
 
@@ -344,14 +344,14 @@ def read_settings(folder: Path, nested: str, files: tuple[str, ...]) -> tuple[di
     Empty if the folder has none of them.  Raises InputError for a file that is not a JSON object.
     """
     common = folder / PROCESSOR_FILE
-    if common.is_file() and nested in (content := _read_object(common)):
+    if common.is_file() and nested in (content := read_json_object(common)):
         section = content[nested]
         if not isinstance(section, dict):
             raise InputError(f"{common}: {nested} is {section!r}; expected an object")
         return section, common
     for name in files:
         if (folder / name).is_file():
-            return _read_object(folder / name), folder / name
+            return read_json_object(folder / name), folder / name
     return {}, folder
 
 
@@ -386,18 +386,6 @@ def config_from_released(
         return dataclasses.replace(default, **found)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error}); copy the file again") from None
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{file}: expected a JSON object, found {type(content).__name__}; copy the file again"
-        )
-    return content
 
 
 def _first(*values: Any) -> Any:

@@ -174,7 +174,7 @@ def test_settings_come_from_any_of_the_released_spellings(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not a JSON file"),
         ("[1]", "expected a JSON object"),
         ('{"do_resize": false}', "do_resize is false"),
         ('{"resample": 2}', "bicubic"),
