@@ -9,12 +9,11 @@ from mammoth_jax.training.distributed import LOST_AFTER
 from mammoth_jax.training.metrics import read_metrics
 from tests.training.commands import finish, finish_hosts, logged, start_hosts, train_command
 from tests.training.killing import assert_same_end
-from tests.training.tiny_joint import joint_data, released, stage, write_data
+from tests.training.tiny_joint import MIXED, mixed_data, released, stage
 
 pytestmark = pytest.mark.slow
 
 STEPS, HALF = 100, 50
-TASKS = ("t2i", "edit", "it2t")
 TERMS = ("ntp", "ntp_text", "ntp_image", "flow")
 
 
@@ -22,14 +21,11 @@ TERMS = ("ntp", "ntp_text", "ntp_image", "flow")
 def command(tmp_path_factory):
     """The words that start the run on a mesh: all tasks in a row, noise and guidance dropout."""
     folder = tmp_path_factory.mktemp("data")
-    data = joint_data(write_data(folder), TASKS)
-    data["packing"] |= {"patches": 128, "conditions": 352, "references": 64, "targets": 64, "joint": 480}
-    data["dropout"] = {"ar": 0.2, "text": 0.2, "references": 0.5}
     config = stage(
         folder,
         ("understanding", "generation", "dit"),
-        TASKS,
-        data=data,
+        MIXED,
+        data=mixed_data(folder),
         evaluation=None,
         objective={"noise": {"type": "SimilarityNoise", "rate": 0.3, "neighbours": 8}},
         ema_decay=0.99,

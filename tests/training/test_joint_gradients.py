@@ -10,11 +10,10 @@ from mammoth_jax.core.mesh import make_mesh, single_device_mesh
 from mammoth_jax.core.sharding import parse_rules, use_rules
 from mammoth_jax.training.joint import joint_work
 from mammoth_jax.training.loop import batch_sharding
-from tests.training.tiny_joint import joint_data, released, stage, write_data
+from tests.training.tiny_joint import MIXED, mixed_data, released, stage
 
 pytestmark = pytest.mark.slow
 
-TASKS = ("t2i", "edit", "it2t")
 EIGHT = {"data": 2, "fsdp": 2, "tensor": 2}
 
 
@@ -22,11 +21,10 @@ EIGHT = {"data": 2, "fsdp": 2, "tensor": 2}
 def config(tmp_path_factory):
     """All tasks in a row, guidance dropout on, everything trained."""
     folder = tmp_path_factory.mktemp("data")
-    data = joint_data(write_data(folder), TASKS)
-    data["packing"] |= {"patches": 128, "conditions": 352, "references": 64, "targets": 64, "joint": 480}
-    data["dropout"] = {"ar": 0.2, "text": 0.2, "references": 0.5}
     groups = ("understanding", "generation", "dit")
-    return stage(folder, groups, TASKS, data=data, evaluation=None, run={"steps": 2, "batch_size": 4})
+    return stage(
+        folder, groups, MIXED, data=mixed_data(folder), evaluation=None, run={"steps": 2, "batch_size": 4}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,16 @@ def joint_data(folder, tasks=("t2i",), **changes):
     return merge(data, changes)
 
 
+MIXED = ("t2i", "edit", "it2t")
+
+
+def mixed_data(folder):
+    """Drawings, edits and questions in one row, with guidance dropout of every kind; writes what they read."""
+    data = joint_data(write_data(folder), MIXED)
+    data["packing"] |= {"patches": 128, "conditions": 352, "references": 64, "targets": 64, "joint": 480}
+    return data | {"dropout": {"ar": 0.2, "text": 0.2, "references": 0.5}}
+
+
 def stage(folder, groups=("generation", "dit"), tasks=("t2i",), **changes) -> JointTraining:
     """A stage that trains ``groups`` on ``tasks``, with nested ``changes``."""
     schedule = {"type": "WarmupConstant", "learning_rate": 1e-3, "warmup_steps": 2}
