@@ -1,25 +1,30 @@
-"""The next batch made while a step runs."""
+"""The next batches made while a step runs."""
 
 import concurrent.futures
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mammoth_jax.data.packing.loader import JointLoader
 from mammoth_jax.data.packing.rows import Batch
 
+AHEAD = 2
+"""Batches made beforehand: the loop asks for the next one as soon as a step is dispatched, that is before it has run, so
+that one batch ahead would be asked for while it is made."""
+
 
 class Prefetched:
-    """A loader one batch ahead, filled, encoded and written by a thread of its own.
+    """A loader some batches ahead, filled, encoded and written by a thread of its own.
 
-    ``state()`` and ``report()`` are those after the batch that was returned last, so a batch that waits is made again
+    ``state()`` and ``report()`` are those after the batch that was returned last, so batches that wait are made again
     after a resume.
     """
 
     def __init__(self, loader: JointLoader):
         self._loader = loader
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
-        self._next: concurrent.futures.Future[tuple[Batch, dict[str, Any], dict[str, float]]] | None = None
+        self._made: deque[concurrent.futures.Future[tuple[Batch, dict[str, Any], dict[str, float]]]] = deque()
         self._state, self._report = loader.state(), loader.report()
         self.close = weakref.finalize(self, _close, self._thread, loader)
 
@@ -28,10 +33,13 @@ class Prefetched:
 
     def __next__(self) -> Batch:
         """The next batch; see :class:`JointLoader`."""
-        waiting = self._next or self._thread.submit(_make, self._loader)
-        self._next = None  # one that failed is not asked for again
-        batch, self._state, self._report = waiting.result()
-        self._next = self._thread.submit(_make, self._loader)
+        self._make(1)
+        try:
+            batch, self._state, self._report = self._made.popleft().result()
+        except Exception:
+            self._drop()  # what follows one that failed is not handed out
+            raise
+        self._make(AHEAD)
         return batch
 
     def state(self) -> dict[str, Any]:
@@ -40,15 +48,23 @@ class Prefetched:
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """See :meth:`JointLoader.restore`."""
-        if self._next is not None:
-            concurrent.futures.wait([self._next])
-            self._next = None
+        self._drop()
         self._loader.restore(states)
         self._state, self._report = self._loader.state(), self._loader.report()
 
     def report(self) -> dict[str, float]:
         """See :meth:`JointLoader.report`."""
         return self._report
+
+    def _make(self, ahead: int) -> None:
+        """Has ``ahead`` batches made or under way."""
+        while len(self._made) < ahead:
+            self._made.append(self._thread.submit(_make, self._loader))
+
+    def _drop(self) -> None:
+        """Forgets what waits, after the thread is done with it."""
+        concurrent.futures.wait([made for made in self._made if not made.cancel()])
+        self._made.clear()
 
 
 def _make(loader: JointLoader) -> tuple[Batch, dict[str, Any], dict[str, float]]:
