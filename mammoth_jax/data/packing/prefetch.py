@@ -10,8 +10,8 @@ from mammoth_jax.data.packing.loader import JointLoader
 from mammoth_jax.data.packing.rows import Batch
 
 AHEAD = 2
-"""Batches made beforehand: the loop asks for the next one as soon as a step is dispatched, that is before it has run, and
-would wait for one that is begun only then."""
+"""Batches made beforehand: the loop asks for the next one as soon as a step is dispatched, long before it has run,
+and would wait for one that is begun only then."""
 
 
 class Prefetched:
