@@ -21,7 +21,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mammoth_jax.core.rng import named_key
-from mammoth_jax.core.types import Array, Bool, Int, PRNGKeyArray
+from mammoth_jax.core.types import Array, Bool, Float, Int, PRNGKeyArray
 from mammoth_jax.objectives.losses import LossSum
 from mammoth_jax.training.guard import Guard, GuardState
 from mammoth_jax.training.player import Batch, Named, Outcome, Player
@@ -101,9 +101,9 @@ def build_step(
             )
             params[name] = optax.apply_updates(state.params[name], updates)
             if player.ema_decay is not None:
+                kept = averaging_decay(player.ema_decay, state.step)
                 ema[name] = optax.tree.add(
-                    optax.tree.scale(player.ema_decay, state.ema[name]),
-                    optax.tree.scale(1 - player.ema_decay, params[name]),
+                    optax.tree.scale(kept, state.ema[name]), optax.tree.scale(1 - kept, params[name])
                 )
         applied, guarded = guard.judge(state.guard, _finite(terms, norms), norms)
         new = TrainState(state.step, params, moments, ema, carried, state.guard)
@@ -114,6 +114,16 @@ def build_step(
         return new, StepReport(terms, norms, applied, guarded)
 
     return step
+
+
+def averaging_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """What the moving average keeps of itself after ``step`` earlier ones: at most ``decay``, less in the beginning.
+
+    Else the average of a young run would be mostly the weights that it began with.  With n updates so far it is at most
+    (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage.
+    """
+    updates = step.astype(jnp.float32) + 1
+    return jnp.minimum(decay, (1 + updates) / (10 + updates))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.optimizer import Group, assign_groups
 from mammoth_jax.training.player import Outcome
 from mammoth_jax.training.schedules import WarmupConstant, WarmupCosine
-from mammoth_jax.training.step import build_step
+from mammoth_jax.training.step import averaging_decay, build_step
 from tests.training.toy import WIDTH, criticise, generate, player, players, state_and_frozen
 
 ROOT = jax.random.key(0)
@@ -160,9 +160,19 @@ def test_the_average_follows_the_weights():
     who = players(ema_decay=0.9)
     before, _ = state_and_frozen(who, single_device_mesh())
     after, _ = run(who, batch())
-    expected = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, before.params["model"], after.params["model"])
+    kept = averaging_decay(0.9, jnp.asarray(0))
+    expected = jax.tree.map(
+        lambda a, b: kept * a + (1 - kept) * b, before.params["model"], after.params["model"]
+    )
     chex.assert_trees_all_close(after.ema["model"], expected, rtol=1e-6)
     assert "critic" not in after.ema
+
+
+def test_a_young_average_does_not_hold_the_first_weights():
+    kept = [float(averaging_decay(0.998, jnp.asarray(step))) for step in range(6000)]
+    assert kept[:2] == pytest.approx([2 / 11, 3 / 12])
+    assert kept == sorted(kept) and kept[-1] == pytest.approx(0.998)
+    assert np.prod(kept[:100]) < 1e-9
 
 
 def test_bfloat16_compute_keeps_float32_masters():
