@@ -52,12 +52,23 @@ class Linear(nnx.Module):
         self, x: Float[Array, "..."], kernel: Float[Array, "..."], out_dtype: DTypeLike | None = None
     ) -> Float[Array, "..."]:
         """``x @ kernel`` for this map's kernel, or for some of its outputs."""
-        n = self.num_inputs
-        x = whole_features(x, n, across=self.output_axes)
-        y = jax.lax.dot_general(
-            x,
-            kernel.astype(x.dtype),
-            ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())),
-            preferred_element_type=out_dtype or x.dtype,
-        )
-        return whole_features(y, len(self.output_axes), across=self.input_axes)
+        return contract(x, kernel, self.input_axes, self.output_axes, out_dtype or x.dtype)
+
+
+def contract(
+    x: Float[Array, "..."],
+    kernel: Float[Array, "..."],
+    input_axes: tuple[str | None, ...],
+    output_axes: tuple[str | None, ...],
+    out_dtype: DTypeLike,
+) -> Float[Array, "..."]:
+    """``x @ kernel`` over ``x``'s last dimensions, as many as ``input_axes``; both sides as the axes have them lie."""
+    n = len(input_axes)
+    x = whole_features(x, n, across=output_axes)
+    y = jax.lax.dot_general(
+        x,
+        kernel.astype(x.dtype),
+        ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())),
+        preferred_element_type=out_dtype,
+    )
+    return whole_features(y, len(output_axes), across=input_axes)

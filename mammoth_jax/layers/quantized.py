@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from mammoth_jax.core.sharding import whole_features
 from mammoth_jax.core.types import Array, Float, Int
-from mammoth_jax.layers.linear import Linear
+from mammoth_jax.layers.linear import Linear, contract
 
 M = TypeVar("M", bound=nnx.Module)
 LARGEST = 127
@@ -60,15 +59,7 @@ class Int8Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "..."], *, out_dtype: DTypeLike | None = None) -> Float[Array, "..."]:
         """Applies the map; the product is summed and scaled in float32, then rounded to ``out_dtype`` or ``x``'s."""
-        n = self.num_inputs
-        x = whole_features(x, n, across=self.output_axes)
-        y = jax.lax.dot_general(
-            x,
-            self.codes[...].astype(x.dtype),
-            ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())),
-            preferred_element_type=jnp.float32,
-        )
-        y = whole_features(y, len(self.output_axes), across=self.input_axes)
+        y = contract(x, self.codes[...], self.input_axes, self.output_axes, jnp.float32)
         y = (y * self.scale[...]).astype(out_dtype or x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
