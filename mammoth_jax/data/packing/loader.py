@@ -196,9 +196,16 @@ class JointLoader:
                 f"restore them or start anew (checkpoint {ordered[0]['order']}, now {self._fingerprint})"
             )
         self.close()
-        self._tally.restore([s["tally"] for s in ordered] if self._host[0] == 0 else [])
+        self._tally.restore([s["tally"] for s in self._tallied(ordered)])
         lanes = [lane for state in ordered for lane in state["lanes"]]
         self._begin(ordered[0]["step"], divide_lanes(lanes, self._lanes_total))
+
+    def _tallied(self, states: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Whose counts this host goes on with: its own, or, of another number of hosts, the first one with all."""
+        number, count = self._host
+        if len(states) == count:
+            return states[number : number + 1]
+        return states if number == 0 else ()
 
     def report(self) -> dict[str, float]:
         """Numbers of this host: shares of pools and sources, what was left out and why, how full rows are."""

@@ -85,3 +85,19 @@ def test_two_hosts_then_one_read_every_record_once(tmp_path):
     assert len(first) == 8
     assert len(rest) == 24
     assert len(set(first + rest)) == 32  # of one pass over 36
+
+
+def test_as_many_hosts_go_on_with_their_own_counts_and_one_with_all(tmp_path):
+    data = config(tmp_path)
+    pair = [open_loader(data, 2, host, 2) for host in range(2)]
+    captions(pair)
+    states = json.loads(json.dumps([each.state() for each in pair]))
+    again = [open_loader(data, 2, host, 2) for host in range(2)]
+    alone = open_loader(data, 4)
+    for each in (*again, alone):
+        each.restore(states)
+    assert [each.state() for each in again] == states
+    rows = [state["tally"]["rows"] for state in states]
+    assert alone.state()["tally"]["rows"] == sum(rows) and min(rows) > 0
+    for each in (*pair, *again, alone):
+        each.close()
