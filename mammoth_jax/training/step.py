@@ -116,7 +116,7 @@ def build_step(
     return step
 
 
-def averaging_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
+def averaging_decay(decay: float, step: Int[Array, "*n"]) -> Float[Array, "*n"]:
     """What the moving average keeps of itself after ``step`` earlier ones: at most ``decay``, less in the beginning.
 
     Else the average of a young run would be mostly the weights that it began with.  With n updates so far it is at most

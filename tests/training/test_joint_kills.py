@@ -5,12 +5,11 @@ import pytest
 from tests.data.picture_files import write_tar
 from tests.training.commands import train_command
 from tests.training.killing import assert_same_end, run_whole_and_killed
-from tests.training.tiny_joint import joint_data, released, stage, write_data
+from tests.training.tiny_joint import MIXED, joint_data, released, stage, write_data
 
 pytestmark = pytest.mark.slow
 
 STEPS, SHARDS, RECORDS = 60, 3, 7
-TASKS = ("t2i", "edit", "it2t")
 
 
 def captioned_tars(folder):
@@ -34,13 +33,13 @@ def test_a_joint_run_killed_ten_times_ends_bit_identical(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     write_data(data, count=(SHARDS * RECORDS + 1) // 2)
-    mixed = joint_data(data, TASKS, workers={"type": "Threads", "count": 2, "ahead": 2})
+    mixed = joint_data(data, MIXED, workers={"type": "Threads", "count": 2, "ahead": 2})
     mixed["pools"][0] = captioned_tars(data)
     mixed["dropout"] = {"ar": 0.2, "text": 0.2, "references": 0.5}
     config = stage(
         data,
         ("understanding", "generation", "dit"),
-        TASKS,
+        MIXED,
         data=mixed,
         evaluation_batches=1,
         evaluation_controls=[],

@@ -169,9 +169,9 @@ def test_the_average_follows_the_weights():
 
 
 def test_a_young_average_does_not_hold_the_first_weights():
-    kept = [float(averaging_decay(0.998, jnp.asarray(step))) for step in range(6000)]
+    kept = np.asarray(averaging_decay(0.998, jnp.arange(6000)))
     assert kept[:2] == pytest.approx([2 / 11, 3 / 12])
-    assert kept == sorted(kept) and kept[-1] == pytest.approx(0.998)
+    assert (np.diff(kept) >= 0).all() and kept[-1] == pytest.approx(0.998)
     assert np.prod(kept[:100]) < 1e-9
 
 
