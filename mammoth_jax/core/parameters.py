@@ -4,6 +4,7 @@ Modules are Flax NNX modules used as plain pytrees: they go in and out of ``jax.
 them.  A parameter's name is its attribute path joined by dots, e.g. ``decoder.segments.1.attention.query.kernel``.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -32,6 +33,19 @@ def param(
     if len(shape) != len(axes):
         raise ValueError(f"{shape=} and {axes=} differ in length")
     return nnx.Param(jnp.zeros(tuple(shape), jnp.float32), axes=tuple(axes), init=init, fans=fans)
+
+
+def kernel_split(parameter: nnx.Param) -> tuple[int, int] | None:
+    """How many leading axes of a linear map's kernel are layers, and how many after them inputs.
+
+    ``None`` for whatever is no such kernel: norms, biases, tables, convolutions.
+    """
+    shape, (inputs, outputs) = tuple(parameter.shape), parameter.fans
+    first = 1 if parameter.axes[:1] == ("layers",) else 0
+    for last in range(first + 1, len(shape)):
+        if math.prod(shape[first:last]) == inputs and math.prod(shape[last:]) == outputs:
+            return first, last - first
+    return None
 
 
 def initial_value(name: str, parameter: nnx.Param, seed: int) -> np.ndarray:

@@ -38,6 +38,7 @@ from mammoth_jax.training.joint_files import (
 )
 from mammoth_jax.training.joint_objective import DrawByName, JointObjective, same_key, survey
 from mammoth_jax.training.lora import Adapters
+from mammoth_jax.training.muon import stacked_matrices
 from mammoth_jax.training.optimizer import assign_groups, build_optimizer, learning_rates
 from mammoth_jax.training.origin import keep_origin
 from mammoth_jax.training.packing_geometry import packing_geometry
@@ -132,7 +133,7 @@ def joint_player(config: JointTraining, codes: VisualCodes | None = None) -> Pla
         objective=JointObjective(
             config=config.objective, drawing=DrawByName(config=config.objective, codes=codes)
         ),
-        optimizer=build_optimizer(config.optimizer, labels, config.run.steps),
+        optimizer=build_optimizer(config.optimizer, labels, config.run.steps, stacked_matrices(parameters)),
         adapters=adapters,
         ema_decay=config.ema_decay,
         survey=survey,

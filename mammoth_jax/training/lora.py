@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.initializers import FanInUniform
-from mammoth_jax.core.parameters import initial_value, param
+from mammoth_jax.core.parameters import initial_value, kernel_split, param
 from mammoth_jax.core.sharding import named_sharding
 from mammoth_jax.core.types import Array, Float
 
@@ -188,19 +188,6 @@ def merged_kernel(
         precision=jax.lax.Precision.HIGHEST,
     )
     return kernel.astype(jnp.float32) + scale * change
-
-
-def kernel_split(parameter: nnx.Param) -> tuple[int, int] | None:
-    """How many leading axes of a linear map's kernel are layers, and how many after them inputs.
-
-    ``None`` for whatever is no such kernel: norms, biases, tables, convolutions.
-    """
-    shape, (inputs, outputs) = tuple(parameter.shape), parameter.fans
-    first = 1 if parameter.axes[:1] == ("layers",) else 0
-    for last in range(first + 1, len(shape)):
-        if math.prod(shape[first:last]) == inputs and math.prod(shape[last:]) == outputs:
-            return first, last - first
-    return None
 
 
 def _factors(name: str, kernel: nnx.Param, split: tuple[int, int], rank: int) -> dict[str, nnx.Param]:

@@ -1,4 +1,4 @@
-"""AdamW over named parameters, in groups with rates of their own.
+"""AdamW, and Muon for some, over named parameters, in groups with rates of their own.
 
 Parameters are flat dictionaries by dotted name (``core/parameters.py``), so a group is a pattern over names, and a
 parameter that no group names is frozen: it has no optimiser state and no gradient is taken for it.
@@ -13,6 +13,7 @@ import optax
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Array
+from mammoth_jax.training.muon import Matrices, Muon
 from mammoth_jax.training.schedules import Schedule
 
 Parameters = Mapping[str, Array]
@@ -35,7 +36,8 @@ class AdamWConfig:
     """AdamW (Loshchilov and Hutter 2019); the defaults are those of the paper's appendix A.3.
 
     ``decayed`` are the last parts of the names of the parameters that weight decay pulls towards 0, null is all of
-    them.  ``clip_norm`` bounds the norm of the gradient over all groups together; None does not clip.
+    them.  ``clip_norm`` bounds the norm of the gradient over all groups together; None does not clip.  ``muon``, if
+    given, moves the kernels of layer stacks in AdamW's place, at the rates and decay of their groups.
     """
 
     groups: tuple[Group, ...]
@@ -45,6 +47,7 @@ class AdamWConfig:
     weight_decay: float = 0.1
     decayed: tuple[str, ...] | None = _MATRICES
     clip_norm: float | None = 1.0
+    muon: Muon | None = None
 
     def __post_init__(self) -> None:
         names = [group.name for group in self.groups]
@@ -85,9 +88,19 @@ def assign_groups(names: Iterable[str], groups: tuple[Group, ...]) -> dict[str, 
 
 
 def build_optimizer(
-    config: AdamWConfig, labels: Mapping[str, str], steps: int
+    config: AdamWConfig, labels: Mapping[str, str], steps: int, matrices: Matrices
 ) -> optax.GradientTransformation:
-    """The transformation of gradients by name; ``labels`` from :func:`assign_groups`."""
+    """The transformation of gradients by name.
+
+    Args:
+      config: rates and constants.
+      labels: of every trained parameter, from :func:`assign_groups`.
+      steps: of the run, for its schedules.
+      matrices: those that Muon moves if it is asked for, from :func:`muon.stacked_matrices`.
+
+    Raises:
+      InputError: Muon is asked for and nothing that is trained is one of its matrices.
+    """
 
     def adamw(group: Group) -> optax.GradientTransformation:
         return optax.adamw(
@@ -99,7 +112,22 @@ def build_optimizer(
             mask=None if config.decayed is None else functools.partial(_decays, config.decayed),
         )
 
-    parts = optax.multi_transform({group.name: adamw(group) for group in config.groups}, dict(labels))
+    transforms = {group.name: adamw(group) for group in config.groups}
+    labels = dict(labels)
+    if config.muon is not None:
+        moved = labels.keys() & matrices.keys()
+        if not moved:
+            raise InputError(
+                "optimizer.muon: no kernel of a stack of layers is trained here (adapters are none); leave it out"
+            )
+        labels |= {name: f"{labels[name]} by muon" for name in moved}
+        transforms |= {
+            f"{group.name} by muon": config.muon.build(
+                group.schedule.build(steps), config.weight_decay, matrices
+            )
+            for group in config.groups
+        }
+    parts = optax.multi_transform(transforms, labels)
     return (
         parts if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), parts)
     )

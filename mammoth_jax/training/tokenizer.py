@@ -28,6 +28,7 @@ from mammoth_jax.objectives.tokenizer import (
 )
 from mammoth_jax.objectives.tokenizer_config import AdversarialConfig
 from mammoth_jax.training.batches import open_batches
+from mammoth_jax.training.muon import stacked_matrices
 from mammoth_jax.training.optimizer import AdamWConfig, assign_groups, build_optimizer, learning_rates
 from mammoth_jax.training.player import Models, Objective, Outcome, Player
 from mammoth_jax.training.state import TrainState, create_state
@@ -115,7 +116,7 @@ def _player(
         template=template,
         names=frozenset(labels),
         objective=objective,
-        optimizer=build_optimizer(optimizer, labels, steps),
+        optimizer=build_optimizer(optimizer, labels, steps, stacked_matrices(named_parameters(template))),
         **options,
     )
 

@@ -86,7 +86,9 @@ def leaves(run):
     """The last checkpoint: its step, all arrays, and the position in the data."""
     newest = max(int(p.name) for p in (run / "checkpoints").iterdir() if p.name.isdigit())
     folder = (run / "checkpoints" / str(newest)).resolve()
-    with ocp.PyTreeCheckpointer() as reader:  # as arrays of the host: the devices that saved them may not be there
+    with (
+        ocp.PyTreeCheckpointer() as reader
+    ):  # as arrays of the host: the devices that saved them may not be there
         shapes = ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         tree = reader.restore(folder / "state", restore_args=as_numpy)

@@ -7,49 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
-from mammoth_jax.core.parameters import abstract, initialize, named_parameters
-from mammoth_jax.layers.linear import Linear
-from mammoth_jax.layers.stack import scan_layers, stack_layers
+from mammoth_jax.core.parameters import abstract, initialize, kernel_split, named_parameters
 from mammoth_jax.models.mammoth import Mammoth
-from mammoth_jax.objectives.losses import LossSum
 from mammoth_jax.training.joint import MODEL, changed_names, joint_player
-from mammoth_jax.training.lora import A, Adapters, AdapterWeights, B, LoRA, kernel_split
+from mammoth_jax.training.lora import A, Adapters, AdapterWeights, B, LoRA
 from mammoth_jax.training.optimizer import AdamWConfig, Group, assign_groups, build_optimizer
-from mammoth_jax.training.player import Outcome
 from mammoth_jax.training.schedules import WarmupConstant
 from mammoth_jax.training.state import abstract_state, create_state
 from mammoth_jax.training.step import Frozen, build_step
 from tests.tiny_model import tiny_config
 from tests.training.tiny_joint import stage, write_data
+from tests.training.toy import WIDTH, LayeredNet, squares
 from tests.training.toy import player as toy_player
-
-WIDTH = 8
-
-
-class Block(nnx.Module):
-    """A layer with two outputs axes in its first map and two input axes in its second."""
-
-    def __init__(self):
-        self.split = Linear(WIDTH, (2, 6), axes=("embed", ("heads", None)))
-        self.join = Linear((2, 6), WIDTH, axes=(("heads", None), "embed"), bias=True)
-
-
-class Net(nnx.Module):
-    """Three such layers in a stack, then one map."""
-
-    def __init__(self):
-        self.layers = stack_layers(Block, 3)
-        self.last = Linear(WIDTH, 4, axes=("embed", None))
-
-    def __call__(self, x):
-        y, _ = scan_layers(
-            lambda y, block, _: (y + block.join(jnp.tanh(block.split(y))), None), x, self.layers
-        )
-        return self.last(y)
 
 
 def adapters_of(module, **options):
@@ -81,7 +53,7 @@ def applied(net, factors, scale, x):
 
 def test_merged_kernels_compute_what_applied_factors_do():
     mesh = single_device_mesh()
-    net = initialize(Net, 0, mesh)
+    net = initialize(LayeredNet, 0, mesh)
     adapters = adapters_of(net)
     assert adapters.kernels == ("last.kernel", "layers.join.kernel", "layers.split.kernel")
     factors = random_factors(adapters)
@@ -103,15 +75,8 @@ def a_player(net, adapters):
         template=abstract(type(net)),
         names=frozenset(labels),
         adapters=adapters,
-        optimizer=build_optimizer(TOY_OPTIMIZER, labels, 100),
+        optimizer=build_optimizer(TOY_OPTIMIZER, labels, 100, {}),
     )
-
-
-def squares(models, batch, passed, carried, key, step, whole):
-    """Far from what is wanted."""
-    error = jnp.square(models["model"](batch["x"]) - 1.0)
-    term = LossSum(jnp.sum(error), jnp.float32(error.size))
-    return Outcome(term.mean, {"error": term}, None, carried)
 
 
 TOY_OPTIMIZER = AdamWConfig(groups=(Group(name="g0", schedule=WarmupConstant(learning_rate=1e-2)),))
@@ -121,7 +86,7 @@ TOY_OPTIMIZER = AdamWConfig(groups=(Group(name="g0", schedule=WarmupConstant(lea
 def test_adapters_alone_are_trained_from_the_base_on(axes):
     mesh = make_mesh(axes) if axes else single_device_mesh()
     with jax.set_mesh(mesh):
-        net = initialize(Net, 0, mesh)
+        net = initialize(LayeredNet, 0, mesh)
         adapters = adapters_of(net, patterns=("split", "^last"))
         assert adapters.kernels == ("last.kernel", "layers.split.kernel")
         player = a_player(net, adapters)

@@ -7,8 +7,10 @@ from flax import nnx
 
 from mammoth_jax.core.parameters import abstract, initialize, named_parameters
 from mammoth_jax.layers.linear import Linear
+from mammoth_jax.layers.stack import scan_layers, stack_layers
 from mammoth_jax.objectives.losses import LossSum
 from mammoth_jax.training.guard import Guard
+from mammoth_jax.training.muon import stacked_matrices
 from mammoth_jax.training.optimizer import AdamWConfig, Group, assign_groups, build_optimizer
 from mammoth_jax.training.player import Outcome, Player
 from mammoth_jax.training.schedules import WarmupConstant
@@ -28,6 +30,28 @@ class Net(nnx.Module):
 
     def __call__(self, x):
         return self.second(jnp.tanh(self.first(x)))
+
+
+class LayeredBlock(nnx.Module):
+    """A layer with two outputs axes in its first map and two input axes in its second."""
+
+    def __init__(self):
+        self.split = Linear(WIDTH, (2, 6), axes=("embed", ("heads", None)))
+        self.join = Linear((2, 6), WIDTH, axes=(("heads", None), "embed"), bias=True)
+
+
+class LayeredNet(nnx.Module):
+    """Three such layers in a stack, then one map."""
+
+    def __init__(self):
+        self.layers = stack_layers(LayeredBlock, 3)
+        self.last = Linear(WIDTH, 4, axes=("embed", None))
+
+    def __call__(self, x):
+        y, _ = scan_layers(
+            lambda y, block, _: (y + block.join(jnp.tanh(block.split(y))), None), x, self.layers
+        )
+        return self.last(y)
 
 
 def _mean(x):
@@ -65,7 +89,7 @@ def player(objective, groups=("",), *, ema_decay=None, rate=1e-2, clip_norm=1.0)
         template=template,
         names=frozenset(labels),
         objective=objective,
-        optimizer=build_optimizer(config, labels, 100),
+        optimizer=build_optimizer(config, labels, 100, stacked_matrices(named_parameters(template))),
         ema_decay=ema_decay,
     )
 
@@ -121,3 +145,10 @@ def work(config, mesh, *, broken_at=None):
         rates={"model": WarmupConstant(learning_rate=1e-2).build(config.steps)},
         evaluate=lambda state, step, pictures: {"step_seen": int(state.step)},
     )
+
+
+def squares(models, batch, passed, carried, key, step, whole):
+    """Far from what is wanted."""
+    error = jnp.square(models["model"](batch["x"]) - 1.0)
+    term = LossSum(jnp.sum(error), jnp.float32(error.size))
+    return Outcome(term.mean, {"error": term}, None, carried)

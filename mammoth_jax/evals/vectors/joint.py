@@ -109,7 +109,7 @@ def _train(case: Case, model: Mammoth, batch: Arrays, parts: int, *, detached: b
         template=jax.eval_shape(lambda: model),
         names=frozenset(labels),
         objective=JointObjective(config=config, drawing=_recorded),
-        optimizer=optax.chain(_kept_gradients(), build_optimizer(optimizer, labels, steps=2)),
+        optimizer=optax.chain(_kept_gradients(), build_optimizer(optimizer, labels, 2, {})),
         survey=survey,
         micro_key=same_key,
     )
