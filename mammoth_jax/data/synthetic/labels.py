@@ -3,7 +3,7 @@
 import numpy as np
 
 from mammoth_jax.core.types import Bool, Int
-from mammoth_jax.data.synthetic import shapes
+from mammoth_jax.data.synthetic import font, shapes
 from mammoth_jax.data.synthetic.background import colours_of
 from mammoth_jax.data.synthetic.scene import Scene
 from mammoth_jax.data.synthetic.vocabulary import BACKGROUND_COLOURS, COLOURS, SHAPES
@@ -49,3 +49,26 @@ def scene_labels(
         "cell_shape": cell_shape,
         "cell_colour": cell_colour,
     }
+
+
+def fills_of_cells(scene: Scene, grid: int) -> Int[np.ndarray, "grid grid"]:
+    """What is seen on most of each cell: ``n`` is the n-th item, ``-n`` the n-th text's box, both from 1, 0 nothing.
+
+    Something is there if it fills a tenth of the cell.
+    """
+    seen = np.zeros((scene.height, scene.width), np.int64)
+    for number, item in enumerate(scene.items, start=1):
+        mask, top, left = shapes.mask(item.shape, item.centre, item.size, scene.height, scene.width)
+        seen[top : top + mask.shape[0], left : left + mask.shape[1]][mask > 127] = number
+    for number, text in enumerate(scene.texts, start=1):
+        left, top = text.corner
+        seen[top : top + text.height, left : left + font.text_width(len(text.content), text.height)] = -number
+    rows = np.arange(scene.height) * grid // scene.height
+    columns = np.arange(scene.width) * grid // scene.width
+    out = np.zeros((grid, grid), np.int64)
+    for row, column in np.ndindex(grid, grid):
+        cell = seen[rows == row][:, columns == column]
+        fills, counts = np.unique(cell[cell != 0], return_counts=True)
+        if counts.size and 10 * counts.max() >= cell.size:
+            out[row, column] = fills[counts.argmax()]
+    return out

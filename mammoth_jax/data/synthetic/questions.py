@@ -15,6 +15,7 @@ from mammoth_jax.data.synthetic.drawings import colour_of_train, plan_for, same_
 from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.edits import unique_by
 from mammoth_jax.data.synthetic.instructions import referred
+from mammoth_jax.data.synthetic.labels import fills_of_cells
 from mammoth_jax.data.synthetic.language import Language, Speaker, speaker
 from mammoth_jax.data.synthetic.planned import Core, Plan, compose
 from mammoth_jax.data.synthetic.relations import RELATIONS, Relation, place_of, relations
@@ -44,10 +45,13 @@ Kind = Literal[
     "corner",
     "reading",
     "description",
+    "cells",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-KIND_WEIGHTS = (0.2, 0.04, 0.14, 0.04, 0.04, 0.12, 0.06, 0.06, 0.2, 0.1)
-"""How often a kind is asked first, in the order of ``KINDS``."""
+KIND_WEIGHTS = (0.2, 0.04, 0.14, 0.04, 0.04, 0.12, 0.06, 0.06, 0.2, 0.1, 0.0)
+"""How often a kind is asked first, in the order of ``KINDS``; cells are told only where they are asked for."""
+TOLD: frozenset[Kind] = frozenset(("description", "cells"))
+"""The kinds whose answers tell all of the picture, to learn from; the others have one short answer."""
 
 PATTERNS: dict[Language, dict[Kind, tuple[str, ...]]] = {
     "en": {
@@ -76,6 +80,7 @@ PATTERNS: dict[Language, dict[Kind, tuple[str, ...]]] = {
             "which letters do you see?",
         ),
         "description": ("describe the picture", "what is in the picture?", "what do you see?"),
+        "cells": ("what is where in the picture?", "what is where?"),
     },
     "zh": {
         "count": (
@@ -93,9 +98,13 @@ PATTERNS: dict[Language, dict[Kind, tuple[str, ...]]] = {
         "corner": ("{a}在图片的什么位置？", "{a}在哪个角？"),
         "reading": ("图中写了什么？", "上面写着什么？", "图片里的文字是什么？", "读出文字"),
         "description": ("描述这张图片", "图片里有什么？", "你看到了什么？"),
+        "cells": ("图片里哪里有什么？", "哪里有什么？"),
     },
 }
 NONE: dict[Language, str] = {"en": "none", "zh": "没有"}
+LETTERS: dict[Language, str] = {"en": "text", "zh": "文字"}
+CELLS = 4
+"""Rows and columns of cells that are told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +141,7 @@ def interview(
     else:
         return interview(split, "reading", height, width, draws, language)
     questions = [first]
-    if split == "train" and kind != "description":
+    if split == "train" and kind not in TOLD:
         for _ in range(draws.weighted((0.4, 0.35, 0.25))):
             more = _follow_up(scene, questions, by, draws)
             questions += [] if more is None else [more]
@@ -200,6 +209,9 @@ def _made_for(
             style = "full" if draws.chance(0.5) else "colours"
             told = caption(scene, draws, by.language, style, wrappings=DESCRIPTIONS)
             return scene, _question("description", "description", by, draws, told.text)
+        case "cells":
+            scene = sample_scene(split, height, width, draws)
+            return scene, _question("cells", "cells", by, draws, _told_cells(scene, by))
     raise ValueError(f"{kind!r}: expected one of {KINDS}")
 
 
@@ -308,6 +320,21 @@ def _corner(scene: Scene, number: int, by: Speaker, draws: Draws) -> Question | 
     name = referred(scene, number, by, draws)
     asks = f"corner {scene.items[number].shape}"
     return _question("corner", asks, by, draws, by.place(place), a=name)
+
+
+def _told_cells(scene: Scene, by: Speaker) -> str:
+    """What fills each cell, row by row."""
+
+    def told(fill: int) -> str:
+        if fill == 0:
+            return NONE[by.language]
+        if fill < 0:
+            return LETTERS[by.language]
+        item = scene.items[fill - 1]
+        return by.one(item.shape, item.colour)
+
+    rows = fills_of_cells(scene, CELLS).tolist()
+    return "; ".join(", ".join(map(told, row)) for row in rows)
 
 
 def _reading(scene: Scene, by: Speaker, draws: Draws) -> Question | None:

@@ -84,6 +84,7 @@ def _pieces() -> list[str]:
         instructions.PREPOSITIONS,
         questions.PATTERNS,
         questions.NONE,
+        questions.LETTERS,
         reasoning.PATTERNS,
         reasoning.FACTS,
         reasoning.SUMS,

@@ -14,7 +14,7 @@ from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.edits import OPERATIONS, Edit
 from mammoth_jax.data.synthetic.language import LANGUAGES, Language
 from mammoth_jax.data.synthetic.prompt_spec import PromptSpec
-from mammoth_jax.data.synthetic.questions import KINDS, Question
+from mammoth_jax.data.synthetic.questions import KINDS, TOLD, Question
 from mammoth_jax.data.synthetic.reasoning import RIDDLE_KINDS
 from mammoth_jax.data.synthetic.scene import Scene
 from mammoth_jax.data.synthetic.tasks import (
@@ -33,7 +33,7 @@ KINDS_OF: Mapping[Task, tuple[str, ...]] = {
     "drawing": (*GENEVAL, "text"),
     "edit": OPERATIONS,
     "edit-caption": OPERATIONS,
-    "question": tuple(kind for kind in KINDS if kind != "description"),  # which has many right answers
+    "question": tuple(kind for kind in KINDS if kind not in TOLD),
     "riddle": RIDDLE_KINDS,
     "riddle-think": RIDDLE_KINDS,
 }

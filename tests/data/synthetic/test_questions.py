@@ -4,15 +4,18 @@ import math
 import re
 from collections import Counter, defaultdict
 
+import numpy as np
 import pytest
 
 from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.language import LANGUAGES
-from mammoth_jax.data.synthetic.questions import KIND_WEIGHTS, KINDS, interview
+from mammoth_jax.data.synthetic.questions import CELLS, KIND_WEIGHTS, KINDS, TOLD, interview
+from mammoth_jax.data.synthetic.render import render
 from mammoth_jax.data.synthetic.split import HELD_OUT, ShapeColour, ShapeCount, Word, held_out_in, is_held_out
+from mammoth_jax.data.synthetic.vocabulary import RGB
 from tests.data.synthetic.reader import COLOURS, GROUNDS, SHAPES, SIDES, Reading, fits, sides_of
 
-ASKED = tuple(kind for kind in KINDS if kind != "description")
+ASKED = tuple(kind for kind in KINDS if kind not in TOLD)
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six")
 CHINESE_NUMBERS = ("没有", "一个", "两个", "三个", "四个", "五个", "六个")
 CORNERS = {"左上角": "top left", "右上角": "top right", "左下角": "bottom left", "右下角": "bottom right"}
@@ -106,6 +109,31 @@ def test_descriptions_are_true_and_complete(split):
     for asked in interviews(split, "description", 100):
         (question,) = asked.questions
         assert not Reading(question.answer).wrong(asked.scene), question
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_cells_are_told_as_their_pixels_are(language):
+    """By colour alone: pixels of the very colour that is named, and of no item's where there is nothing."""
+    separate = {"en": "none", "zh": "没有"}[language], {"en": "text", "zh": "文字"}[language]
+    named = set()
+    for index in range(60):
+        (question,) = (asked := interview("train", "cells", 64, 64, Draws(0, 9, index), language)).questions
+        picture = render(asked.scene).reshape(CELLS, 16, CELLS, 16, 3).transpose(0, 2, 1, 3, 4)
+        rows = [row.split(", ") for row in question.answer.rstrip(".。").split("; ")]
+        assert [len(row) for row in rows] == [CELLS] * CELLS
+        for (row, column), cell in np.ndenumerate(np.array(rows)):
+            pixels = picture[row, column].reshape(-1, 3).astype(int)
+            of_items = {item.colour: (pixels == RGB[item.colour]).all(1).sum() for item in asked.scene.items}
+            if cell.lower() == separate[0]:
+                assert sum(of_items.values()) <= 64
+            elif cell.lower() != separate[1]:
+                ((colour, shape),) = things_in(cell)
+                named.add(shape)
+                assert any((item.colour, item.shape) == (colour, shape) for item in asked.scene.items)
+                assert of_items[colour] > 0
+        told = {(c, s) for row in rows for cell in row for c, s in things_in(cell)}
+        assert told == {(item.colour, item.shape) for item in asked.scene.items if item.size >= 20} | told
+    assert named == set(SHAPES.values())
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
