@@ -51,24 +51,30 @@ def scene_labels(
     }
 
 
-def fills_of_cells(scene: Scene, grid: int) -> Int[np.ndarray, "grid grid"]:
-    """What is seen on most of each cell: ``n`` is the n-th item, ``-n`` the n-th text's box, both from 1, 0 nothing.
-
-    Something is there if it fills a tenth of the cell.
-    """
+def items_of_cells(scene: Scene, grid: int) -> Int[np.ndarray, "grid grid"]:
+    """The item that is seen on most of each cell, from 1; 0 where none fills a tenth of it."""
     seen = np.zeros((scene.height, scene.width), np.int64)
     for number, item in enumerate(scene.items, start=1):
         mask, top, left = shapes.mask(item.shape, item.centre, item.size, scene.height, scene.width)
         seen[top : top + mask.shape[0], left : left + mask.shape[1]][mask > 127] = number
-    for number, text in enumerate(scene.texts, start=1):
-        left, top = text.corner
-        seen[top : top + text.height, left : left + font.text_width(len(text.content), text.height)] = -number
     rows = np.arange(scene.height) * grid // scene.height
     columns = np.arange(scene.width) * grid // scene.width
     out = np.zeros((grid, grid), np.int64)
     for row, column in np.ndindex(grid, grid):
         cell = seen[rows == row][:, columns == column]
-        fills, counts = np.unique(cell[cell != 0], return_counts=True)
+        items, counts = np.unique(cell[cell > 0], return_counts=True)
         if counts.size and 10 * counts.max() >= cell.size:
-            out[row, column] = fills[counts.argmax()]
+            out[row, column] = items[counts.argmax()]
+    return out
+
+
+def letters_of_cells(scene: Scene, grid: int) -> list[list[str]]:
+    """The letters whose middle lies in each cell, by row and column, in the order of reading."""
+    out = [[""] * grid for _ in range(grid)]
+    for text in scene.texts:
+        width, (left, top) = font.glyph_width(text.height), text.corner
+        row = int(top + text.height / 2) * grid // scene.height
+        for number, letter in enumerate(text.content):
+            middle = left + number * (width + font.glyph_gap(text.height)) + width / 2
+            out[row][int(middle) * grid // scene.width] += letter
     return out

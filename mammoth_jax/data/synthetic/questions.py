@@ -15,7 +15,7 @@ from mammoth_jax.data.synthetic.drawings import colour_of_train, plan_for, same_
 from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.edits import unique_by
 from mammoth_jax.data.synthetic.instructions import referred
-from mammoth_jax.data.synthetic.labels import fills_of_cells
+from mammoth_jax.data.synthetic.labels import items_of_cells, letters_of_cells
 from mammoth_jax.data.synthetic.language import Language, Speaker, speaker
 from mammoth_jax.data.synthetic.planned import Core, Plan, compose
 from mammoth_jax.data.synthetic.relations import RELATIONS, Relation, place_of, relations
@@ -102,7 +102,6 @@ PATTERNS: dict[Language, dict[Kind, tuple[str, ...]]] = {
     },
 }
 NONE: dict[Language, str] = {"en": "none", "zh": "没有"}
-LETTERS: dict[Language, str] = {"en": "text", "zh": "文字"}
 CELLS = 4
 """Rows and columns of cells that are told."""
 
@@ -323,18 +322,15 @@ def _corner(scene: Scene, number: int, by: Speaker, draws: Draws) -> Question | 
 
 
 def _told_cells(scene: Scene, by: Speaker) -> str:
-    """What fills each cell, row by row."""
+    """The letters in each cell, or else the item that fills most of it, row by row."""
 
-    def told(fill: int) -> str:
-        if fill == 0:
-            return NONE[by.language]
-        if fill < 0:
-            return LETTERS[by.language]
-        item = scene.items[fill - 1]
-        return by.one(item.shape, item.colour)
+    def told(item: int, letters: str) -> str:
+        if letters or not item:
+            return letters or NONE[by.language]
+        return by.one(scene.items[item - 1].shape, scene.items[item - 1].colour)
 
-    rows = fills_of_cells(scene, CELLS).tolist()
-    return "; ".join(", ".join(map(told, row)) for row in rows)
+    rows = zip(items_of_cells(scene, CELLS).tolist(), letters_of_cells(scene, CELLS), strict=True)
+    return "; ".join(", ".join(map(told, *row)) for row in rows)
 
 
 def _reading(scene: Scene, by: Speaker, draws: Draws) -> Question | None:

@@ -84,7 +84,6 @@ def _pieces() -> list[str]:
         instructions.PREPOSITIONS,
         questions.PATTERNS,
         questions.NONE,
-        questions.LETTERS,
         reasoning.PATTERNS,
         reasoning.FACTS,
         reasoning.SUMS,

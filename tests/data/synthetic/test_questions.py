@@ -113,26 +113,31 @@ def test_descriptions_are_true_and_complete(split):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_cells_are_told_as_their_pixels_are(language):
-    """By colour alone: pixels of the very colour that is named, and of no item's where there is nothing."""
-    separate = {"en": "none", "zh": "没有"}[language], {"en": "text", "zh": "文字"}[language]
+    """Pixels of the very colour where an item is named, few of any item's where nothing is; letters in their order."""
     named = set()
     for index in range(60):
-        (question,) = (asked := interview("train", "cells", 64, 64, Draws(0, 9, index), language)).questions
-        picture = render(asked.scene).reshape(CELLS, 16, CELLS, 16, 3).transpose(0, 2, 1, 3, 4)
-        rows = [row.split(", ") for row in question.answer.rstrip(".。").split("; ")]
+        asked = interview("train", "cells", 64, 64, Draws(0, 9, index), language)
+        (question,), scene = asked.questions, asked.scene
+        picture = render(scene).reshape(CELLS, 16, CELLS, 16, 3).transpose(0, 2, 1, 3, 4)
+        rows = [row.split(", ") for row in question.answer.split("; ")]
         assert [len(row) for row in rows] == [CELLS] * CELLS
         for (row, column), cell in np.ndenumerate(np.array(rows)):
-            pixels = picture[row, column].reshape(-1, 3).astype(int)
-            of_items = {item.colour: (pixels == RGB[item.colour]).all(1).sum() for item in asked.scene.items}
-            if cell.lower() == separate[0]:
+            pixels = picture[row, column].reshape(-1, 3)
+            of_items = {item.colour: int((pixels == RGB[item.colour]).all(1).sum()) for item in scene.items}
+            things = things_in(cell)
+            if not things and not cell.isupper() and not cell.isdigit():
                 assert sum(of_items.values()) <= 64
-            elif cell.lower() != separate[1]:
-                ((colour, shape),) = things_in(cell)
+            for colour, shape in things:
                 named.add(shape)
-                assert any((item.colour, item.shape) == (colour, shape) for item in asked.scene.items)
+                assert any((item.colour, item.shape) == (colour, shape) for item in scene.items)
                 assert of_items[colour] > 0
-        told = {(c, s) for row in rows for cell in row for c, s in things_in(cell)}
-        assert told == {(item.colour, item.shape) for item in asked.scene.items if item.size >= 20} | told
+        told = {thing for row in rows for cell in row for thing in things_in(cell)}
+        large = {(item.colour, item.shape) for item in scene.items if item.size >= 20}
+        assert large <= told or scene.texts
+        letters = "".join(cell for row in rows for cell in row if cell.isascii() and cell.upper() == cell)
+        assert sorted(letters) == sorted("".join(text.content for text in scene.texts))
+        if len(scene.texts) == 1:
+            assert letters == scene.texts[0].content
     assert named == set(SHAPES.values())
 
 
