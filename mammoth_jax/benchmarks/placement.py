@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mammoth_jax.core.sharding import current_rules
@@ -79,20 +79,20 @@ def place(
     return Placed(name, tuple(shape), trained, parts(held), parts(used), over_batch, missing, parts(asked))
 
 
-def replicated(placed: Iterable[Placed], item: Mapping[bool, int]) -> list[dict[str, Any]]:
+def replicated(placed: Iterable[Placed], held: Callable[[Placed], int]) -> list[dict[str, Any]]:
     """Parameters that lie whole on an axis that should divide them, the costliest first.
 
     Args:
       placed: all parameters.
-      item: bytes of the state for each number of a parameter, by whether it is trained.
+      held: bytes of the state for each number of a parameter.
     """
     found = [
         {
             "name": p.name,
             "shape": list(p.shape),
             "axes": list(p.missing),
-            "bytes": p.share * item[p.trained],
-            "excess": p.excess * item[p.trained],
+            "bytes": p.share * held(p),
+            "excess": p.excess * held(p),
         }
         for p in placed
         if p.missing

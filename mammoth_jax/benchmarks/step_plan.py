@@ -24,6 +24,7 @@ from mammoth_jax.core.sharding import current_rules
 from mammoth_jax.ops.cross_entropy import SCORES_IN_BLOCK
 from mammoth_jax.training.joint import changed_names, joint_player
 from mammoth_jax.training.joint_config import JointTraining
+from mammoth_jax.training.muon import stacked_matrices
 from mammoth_jax.training.player import Player
 
 FLOAT32 = 4
@@ -79,7 +80,7 @@ class StepPlan:
             "links": links,
             "seconds": {**seconds, "roofline": seconds[bound], "bound": bound},
             "roofline_seconds": seconds[bound],
-            "replicated": replicated(step.placed, step.state_item),
+            "replicated": replicated(step.placed, step.state_bytes),
         }
 
     @functools.cached_property
@@ -116,8 +117,17 @@ class _Step:
             place(name, p.shape, p.axes, name in player.names, mesh) for name, p in player.declared().items()
         ]
         self.adapted = changed_names(player) - player.names  # merged with their adapters while the step runs
-        trained = (3 if config.ema_decay is None else 4) * FLOAT32
-        self.state_item = {True: trained, False: self.item}
+        self.one_moment = set() if config.optimizer.muon is None else set(stacked_matrices(player.declared()))
+
+    def moments(self, p: Placed) -> int:
+        """How many the optimiser has of a trained parameter."""
+        return 1 if p.name in self.one_moment else 2
+
+    def state_bytes(self, p: Placed) -> int:
+        """What the state holds for each number of a parameter: master, moments and average, or the frozen one."""
+        if not p.trained:
+            return self.item
+        return (1 + self.moments(p) + (self.config.ema_decay is not None)) * FLOAT32
 
     def memory(self) -> dict[str, int]:
         """What lies in HBM when the backward pass is at its largest."""
@@ -126,7 +136,7 @@ class _Step:
         batch = sum(x.nbytes for x in row_arrays(self.config).values())
         return {
             "masters": FLOAT32 * own,
-            "moments": 2 * FLOAT32 * own,
+            "moments": FLOAT32 * sum(self.moments(p) * p.share for p in self.placed if p.trained),
             "averages": 0 if self.config.ema_decay is None else FLOAT32 * own,
             "frozen": self.item * sum(p.share for p in self.placed if not p.trained),
             "batch": batch * self.rows * self.config.run.accumulation,
@@ -180,7 +190,7 @@ class _Step:
 
     def traffic(self) -> float:
         """Bytes that cross HBM: the state once each way, gathered weights and activations in each of three passes."""
-        state = sum((2 * self.state_item[True] + 2 * FLOAT32) * p.share for p in self.placed if p.trained)
+        state = sum((2 * self.state_bytes(p) + 2 * FLOAT32) * p.share for p in self.placed if p.trained)
         parts = self.config.run.accumulation
         weights = 4 * self.item * parts * sum(p.used_share * p.over_batch for p in self.placed)
         tensor = self.mesh["tensor"]

@@ -118,7 +118,7 @@ def build_optimizer(
         moved = labels.keys() & matrices.keys()
         if not moved:
             raise InputError(
-                "optimizer.muon: no kernel of a stack of layers is trained here (adapters are none); leave it out"
+                "optimizer.muon: no kernel of a stack of layers is trained here (adapters are none); set it to null"
             )
         labels |= {name: f"{labels[name]} by muon" for name in moved}
         transforms |= {
