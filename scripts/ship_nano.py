@@ -131,10 +131,11 @@ def hours(records: Sequence[Mapping[str, Any]]) -> Hours:
 
 
 def stage_row(run: Path) -> list[str]:
-    """A stage as the card's table has it."""
-    if not (run / FILE).is_file():
+    """A stage as the card's table has it; beside finished weights, ``record`` holds what their run said of itself."""
+    record = run / "record" if (run / "record").is_dir() else run
+    if not (record / FILE).is_file():
         return [run.name.removeprefix("nano_"), *("" for _ in range(5)), "weights that were there"]
-    config, records = load_yaml(run / "config.yaml"), read_metrics(run)
+    config, records = load_yaml(record / "config.yaml"), read_metrics(record)
     settings, time = config["run"], hours(records)
     rates = [f"{g['name']} {g['schedule']['learning_rate']:g}" for g in config["optimizer"]["groups"]]
     packing = config["data"].get("packing")

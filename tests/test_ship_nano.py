@@ -39,13 +39,13 @@ LOG = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A recipe's folder: one stage that was trained, and a random model."""
+    """A recipe's folder: a stage that was trained, one kept with its record, and a random model."""
     folder = tmp_path_factory.mktemp("runs")
     init_checkpoint(MammothConfig.from_preset("nano"), folder / "nano_model", seed=0, dtype="bfloat16")
-    run = folder / "nano_sft"
-    run.mkdir()
-    (run / "config.yaml").write_text(CONFIG)
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
+    for run in (folder / "nano_sft", folder / "nano_pre_stage2" / "record"):
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text(CONFIG)
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
     return folder
 
 
@@ -60,7 +60,8 @@ def place(runs, tmp_path_factory):
 
 def test_the_card_says_what_was_trained_measured_and_shipped(place):
     text, facts = (place / "README.md").read_text(), json.loads((place / "shipped.json").read_text())
-    assert "| sft | 30 | 4 rows of 1536 | dit 0.001 | 5 | 1.00 (2.00) | flow 0.875 |" in text
+    for stage in ("pre_stage2", "sft"):
+        assert f"| {stage} | 30 | 4 rows of 1536 | dit 0.001 | 5 | 1.00 (2.00) | flow 0.875 |" in text
     assert "| vae |" in text and "commit abc123" in text and "It is random." in text
     assert "| counting | 75.0 |" in text and "50.0" in text
     assert facts["sha256"] in text and f"{facts['parameters']:,} parameters" in text
