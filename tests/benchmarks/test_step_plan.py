@@ -126,7 +126,9 @@ def test_what_no_width_divides_is_listed_with_what_it_costs():
     norm = place("c", (63,), (None,), True, {"fsdp": 4, "tensor": 1})
     assert (lost.shards, lost.missing, lost.excess) == (1, ("fsdp",), 63 * 61 - 63 * 61 // 4)
     assert (moved.shards, moved.over_batch, moved.missing) == (4, 4, ())
-    assert [each["name"] for each in replicated([norm, moved, lost], lambda p: 12 if p.trained else 2)] == ["a"]
+    assert [each["name"] for each in replicated([norm, moved, lost], lambda p: 12 if p.trained else 2)] == [
+        "a"
+    ]
 
 
 def test_a_mesh_of_another_size_and_rows_that_do_not_divide_are_refused(plan, config):
