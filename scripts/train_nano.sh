@@ -15,7 +15,7 @@ deadline=$(($(date +%s) + ${MINUTES:-150} * 60))
 scripts=$(dirname "$0")
 read -r -a overrides <<<"${OVERRIDES:-}"
 # glibc would give a step's memory back to the kernel and fault it in again: 17 % of the processor time of pre_stage1.
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184:glibc.malloc.trim_threshold=34359738368}
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184:glibc.malloc.trim_threshold=34359738368
 mkdir -p "$folder"
 
 training=
