@@ -1,0 +1,272 @@
+"""The paper's ablations in the small world: equal budgets, several seeds, mean and spread beside chance.
+
+    python scripts/ablations.py --runs runs --out runs/ablations --steps 1000 --seeds 0 1 2 --minutes 150
+
+Arms start from the stages of ``scripts/train_nano.sh`` in RUNS and are trained and scored by the commands that it and
+``mammoth-jax eval synthetic`` are; nothing else is done to them.  All arms of a row have their first seed before any
+has its second.  What is finished is not done again; the same command goes on.  The row
+``tokenizer`` needs ``scripts/semantic_alignment.py --out RUNS/semantic``.
+"""
+
+import argparse
+import dataclasses
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A run: a stage's configuration, the stage whose weights it starts from, and what is different."""
+
+    name: str
+    config: str
+    start: str
+    words: tuple[str, ...] = ()
+
+    def overrides(self, runs: Path, seed: int) -> list[str]:
+        """Words for ``train``; ``{runs}`` and ``{seed}`` stand in :attr:`words` for what they say."""
+        frozen = (f"--frozen.{part}={runs}/nano_{part}" for part in ("words", "mammothtok", "vae"))
+        own = (word.replace("{runs}", str(runs)).replace("{seed}", str(seed)) for word in self.words)
+        return [*frozen, *own, f"--run.seed={seed}"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What is compared: a run, and how its pictures are drawn."""
+
+    label: str
+    training: Training
+    drawing: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A comparison: table of the paper, task of ``eval synthetic``, score and what stands for chance beside it."""
+
+    name: str
+    table: str
+    task: str
+    score: str
+    chance: str
+    arms: tuple[Arm, ...]
+
+
+def _experts(label: str, **settings: object) -> Arm:
+    words = (f"--model.backbone.decoder.experts.{name}={value}" for name, value in settings.items())
+    training = Training(f"experts_{label}", "nano/pre_stage1", "understanding", tuple(words))
+    return Arm(label.replace("_", " "), training, ("--mode", "ar"))
+
+
+def _features(label: str, layers: str) -> Arm:
+    words = (f"--model.condition.layers={layers}",)
+    training = Training(f"features_{label}", "nano/pre_stage1", "understanding", words)
+    return Arm(label.replace("_", " "), training, ("--mode", "diffusion"))
+
+
+def _second_stage(name: str, *words: str) -> Training:
+    return Training(name, "nano/pre_stage2", "pre_stage1", words)
+
+
+_DRAWING = ("drawing", "drawing.overall", "drawing.overall.shuffled")
+_EDITING = ("edit", "edit.overall", "edit.overall.unchanged")
+_PAPER = _second_stage("second_stage")  # as the recipe has it: similarity noise, every form of reference
+
+ROWS = (
+    Row(
+        "experts",
+        "8: where generation experts are",
+        *_DRAWING,
+        (
+            _experts("deeper_half"),
+            _experts("all_layers", start=0),
+            _experts("none", kind="none"),
+            _experts("deeper_half_with_attention", kind="ffn_attention"),
+        ),
+    ),
+    Row(
+        "features",
+        "10: which layers' features the diffusion transformer is given",
+        *_DRAWING,
+        (_features("last", "[-1]"), _features("penultimate", "[-2]"), _features("several", "[-2, -4]")),
+    ),
+    Row(
+        "noise",
+        "section 3.1: noise on the visual tokens that are read",
+        *_DRAWING,
+        (
+            Arm("similarity", _PAPER),
+            Arm("region", _second_stage("noise_region", "--objective.noise={type: RegionNoise, rate: 0.1}")),
+            Arm("none", _second_stage("noise_none", "--objective.noise=null")),
+        ),
+    ),
+    Row(
+        "modes",
+        "11: visual tokens, diffusion, or both",
+        *_DRAWING,
+        (
+            Arm("visual tokens alone", _PAPER, ("--mode", "ar")),
+            Arm("diffusion alone", _PAPER, ("--mode", "diffusion")),
+            Arm("both", _PAPER),
+        ),
+    ),
+    Row(
+        "references",
+        "9: in which form the picture to edit is read",
+        *_EDITING,
+        (
+            Arm("vision", _second_stage("references_vision", "--references.tokens=false"), ("--no-tokens",)),
+            Arm("tokens", _second_stage("references_tokens", "--references.vision=false"), ("--no-vision",)),
+            Arm("both", _PAPER),
+        ),
+    ),
+    Row(
+        "tokenizer",
+        "A.2: visual tokens with and without the semantic loss",
+        *_DRAWING,
+        tuple(
+            Arm(
+                label,
+                Training(f"tokenizer_{arm}", "nano/pre_stage1", "understanding", words),
+                ("--mode", "ar"),
+            )
+            for label, arm in (("semantic", "with"), ("plain", "without"))
+            for words in [(f"--frozen.mammothtok={{runs}}/semantic/{arm}_{{seed}}",)]
+        ),
+    ),
+)
+
+
+class OutOfTimeError(Exception):
+    """The time that was given is over; everything is saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Where everything lies, and how much of it there is."""
+
+    runs: Path
+    out: Path
+    steps: int
+    count: int
+    deadline: float
+
+    def train(self, training: Training, seed: int) -> Path:
+        """The finished run."""
+        run = self.out / f"{training.name}_{seed}"
+        words = [*training.overrides(self.runs, seed), f"--run.steps={self.steps}"]
+        start = self.runs / f"nano_{training.start}"
+        if not (run / "finished").exists():
+            self._command(
+                run.name, ["train", training.config, "--out", str(run), "--init", str(start), *words]
+            )
+            (run / "finished").touch()
+        return run
+
+    def score(self, row: Row, arm: Arm, seed: int) -> Mapping[str, float]:
+        """Scores of an arm."""
+        run = self.train(arm.training, seed)
+        out = self.out / f"{row.name}-{arm.label.replace(' ', '_')}_{seed}"
+        if not (out / "scores.json").exists():
+            words = ["--model", str(run), "--out", str(out), "--tasks", row.task, "--count", str(self.count)]
+            self._command(out.name, ["eval", "synthetic", *words, *arm.drawing])
+        return json.loads((out / "scores.json").read_text(encoding="utf-8"))
+
+    def _command(self, name: str, words: Sequence[str]) -> None:
+        """A command of ``mammoth-jax``, interrupted when time is over; its seconds go to ``hours.jsonl``."""
+        start = time.time()
+        if start >= self.deadline:
+            raise OutOfTimeError
+        print(f"== {name}", flush=True)
+        process = subprocess.Popen([sys.executable, "-m", "mammoth_jax", *words])
+        try:
+            status = process.wait(self.deadline - start)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.send_signal(signal.SIGINT)
+            status = process.wait()
+        with (self.out / "hours.jsonl").open("a", encoding="utf-8") as times:
+            times.write(json.dumps({"name": name, "seconds": round(time.time() - start, 1)}) + "\n")
+        if status == 130:
+            raise OutOfTimeError
+        if status:
+            raise SystemExit(f"ablations: {name} ended with status {status}")
+
+    def hold(self) -> None:
+        """Keeps to the budget that the folder was begun with, or arms would not be comparable."""
+        file, own = self.out / "budget.json", {"steps": self.steps, "count": self.count}
+        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else own
+        if before != own:
+            raise SystemExit(
+                f"ablations: {self.out} was begun with {before}, not {own}; use these or another --out"
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(own) + "\n", encoding="utf-8")
+
+    def hours(self) -> float:
+        """Spent so far."""
+        log = self.out / "hours.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return sum(json.loads(line)["seconds"] for line in lines) / 3600
+
+
+def table(
+    rows: Sequence[Row], found: Mapping[tuple[str, str], Sequence[Mapping[str, float]]]
+) -> Iterator[str]:
+    """Lines of Markdown: per cent, mean and standard deviation over seeds, chance, whether the score is twice that."""
+    yield "| paper's table | arm | seeds | score | chance | above twice chance |"
+    yield "|---|---|---|---|---|---|"
+    for row in rows:
+        for arm in row.arms:
+            scores = found.get((row.name, arm.label), ())
+            if not scores:
+                continue
+            own, chance = ([100 * each[name] for each in scores] for name in (row.score, row.chance))
+            spread = f" ± {statistics.stdev(own):.1f}" if len(own) > 1 else ""
+            mean, beside = statistics.mean(own), statistics.mean(chance)
+            cells = (row.table, arm.label, str(len(own)), f"{mean:.1f}{spread}", f"{beside:.1f}")
+            yield "| " + " | ".join((*cells, "yes" if mean > 2 * beside else "no")) + " |"
+
+
+def main() -> int:
+    """Trains and scores what is missing; prints the table of what is there and writes it to OUT/table.md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [row.name for row in ROWS]
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the recipe's folder")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
+    parser.add_argument(
+        "--rows", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names)
+    )
+    parser.add_argument("--steps", type=int, default=1000, help="of every arm (default 1000)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--count", type=int, default=50, help="prompts of each kind (default 50)")
+    parser.add_argument("--minutes", type=float, default=150, help="then stop; go on later (default 150)")
+    args = parser.parse_args()
+    rows = [row for row in ROWS if row.name in args.rows]
+    budget = Budget(args.runs, args.out, args.steps, args.count, time.time() + 60 * args.minutes)
+    budget.hold()
+    found: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+    status = 0
+    try:
+        for row in rows:
+            for seed in args.seeds:
+                for arm in row.arms:
+                    found.setdefault((row.name, arm.label), []).append(budget.score(row, arm, seed))
+    except OutOfTimeError:
+        print("stopped; the same command goes on", flush=True)
+        status = 130
+    steps = f"{args.steps} steps an arm, {budget.hours():.1f} hours in all"
+    text = "\n".join([*table(rows, found), "", steps, ""])
+    (args.out / "table.md").write_text(text, encoding="utf-8")
+    print(text)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
