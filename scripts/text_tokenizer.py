@@ -2,19 +2,39 @@
 
 The folder goes into a configuration as ``frozen.words``.  There are as many ranks as the preset's ids leave room for.
 
-    python scripts/text_tokenizer.py --preset nano --out runs/words
+    python scripts/text_tokenizer.py --preset nano --out runs/words --drawing negative_prompt= num_inference_steps=25
+
+``--drawing`` gives the model options of its own (``processing/generation_config.py``): what its pictures are drawn with
+unless a command says otherwise, and the negative prompt that it is trained with.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from checkpoint_convert.init_checkpoint import write_tokenizer
 from checkpoint_convert.new_folder import new_folder
 from mammoth_jax.data.synthetic.texts import vocabulary_corpus
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.processing.generation_config import DRAWING_OPTIONS
 from mammoth_jax.processing.special_tokens import num_text_ranks
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.processing.train_tokenizer import train_ranks
+
+
+def drawing_options(words: Sequence[str]) -> dict[str, str | int | float]:
+    """Options by name.
+
+    Raises:
+      ValueError: a word that is no option, or a value of another kind.
+    """
+    out: dict[str, str | int | float] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in DRAWING_OPTIONS:
+            raise ValueError(f"{word!r} is no option")
+        out[name] = DRAWING_OPTIONS[name](value)
+    return out
 
 
 def main() -> None:
@@ -25,16 +45,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--preset", default="nano", help="whose ids (default: nano)")
     parser.add_argument("--texts", type=int, default=4000, help="to learn from (4000)")
+    options = ", ".join(DRAWING_OPTIONS)
     parser.add_argument(
-        "--negative-prompt", help="of the model's own, in training and in sampling (default: the release's)"
+        "--drawing", nargs="+", default=(), metavar="NAME=VALUE", help=f"{options} (default: the release's)"
     )
     args = parser.parse_args()
+    try:
+        own = drawing_options(args.drawing)
+    except ValueError as error:
+        parser.error(f"--drawing: {error}; expected NAME=VALUE with {options}")
     config = MammothConfig.from_preset(args.preset)
     backbone = config.backbone
     count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
     ranks = train_ranks(vocabulary_corpus("train", args.texts), count)
     with new_folder(args.out) as folder:
-        own = {} if args.negative_prompt is None else {"negative_prompt": args.negative_prompt}
         write_tokenizer(folder, config, ranks, own)
     tokenizer = Tokenizer.from_folder(
         args.out, family=backbone.tokenizer_family, gen_vocab_start=backbone.decoder.gen_vocab_start_index

@@ -41,7 +41,7 @@ stage() { # NAME WORDS...: trains it, or goes on, as long as there is time
 }
 
 if [[ ! -e $folder/nano_words ]]; then
-  python "$scripts/text_tokenizer.py" --preset nano --negative-prompt "" --out "$folder/nano_words"
+  python "$scripts/text_tokenizer.py" --preset nano --drawing negative_prompt= --out "$folder/nano_words"
 fi
 stage vae
 stage mammothtok
