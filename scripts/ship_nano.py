@@ -133,10 +133,12 @@ def hours(records: Sequence[Mapping[str, Any]]) -> Hours:
 def stage_row(run: Path) -> list[str]:
     """A stage as the card's table has it; beside finished weights, ``record`` holds what their run said of itself."""
     record = run / "record" if (run / "record").is_dir() else run
+    if not run.exists():
+        return [run.name.removeprefix("nano_"), *("" for _ in range(5)), "not run"]
     if not (record / FILE).is_file():
         return [run.name.removeprefix("nano_"), *("" for _ in range(5)), "weights that were there"]
     config, records = load_yaml(record / "config.yaml"), read_metrics(record)
-    settings, time = config["run"], hours(records)
+    settings, time, steps = config["run"], hours(records), records[-1]["step"]
     rates = [f"{g['name']} {g['schedule']['learning_rate']:g}" for g in config["optimizer"]["groups"]]
     packing = config["data"].get("packing")
     rows = f"{settings['batch_size']} " + ("pictures" if packing is None else f"rows of {packing['tokens']}")
@@ -147,7 +149,7 @@ def stage_row(run: Path) -> list[str]:
     shown = ("psnr", "ssim", "ntp_text", "ntp_visual", "ntp_image", "flow")
     return [
         run.name.removeprefix("nano_"),
-        f"{records[-1]['step']:,}",
+        f"{steps:,}" + ("" if steps == settings["steps"] else f" of {settings['steps']:,}"),
         rows,
         ", ".join(rates),
         str(settings["seed"]),

@@ -61,7 +61,8 @@ def record(out):
 
 def test_the_layout_and_the_record_of_a_run(drawn, prompts, tmp_path, capsys):
     out = tmp_path / "new" / "out"
-    words = ("geneval", "--prompts", prompts, "--out", out, "--mode", "ar", "--seed", 5, "--steps", 3)
+    words = ("--preset", "nano", "--mode", "ar", "--seed", 5, "--steps", 3)
+    words = ("geneval", "--prompts", prompts, "--out", out, *words)
     status, said, _ = run(capsys, *words)
     assert status == 0 and "8 pictures, 8 drawn now" in said
     assert len(list(out.rglob("samples/*.png"))) == 8
@@ -194,7 +195,8 @@ def small_world(drawn, monkeypatch):
 
 
 def test_the_small_world_is_scored(small_world, tmp_path, capsys):
-    words = ("synthetic", "--out", tmp_path, "--count", 2, "--num-images", 1, "--workers", 1)
+    words = ("--preset", "nano", "--count", 2, "--num-images", 1, "--workers", 1)
+    words = ("synthetic", "--out", tmp_path, *words)
     status, said, _ = run(capsys, *words, "--tasks", "question,drawing", "--steps", 2)
     assert status == 0 and said.startswith("# preset nano\n") and "2 steps" in said
     scores = json.loads((tmp_path / "scores.json").read_text())

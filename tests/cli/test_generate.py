@@ -58,9 +58,8 @@ def run(capsys, *words):
 
 def test_pictures_are_named_by_prompt_and_image_and_carry_their_settings(pipeline, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
-    status, lines, _ = run(
-        capsys, "a cat", "一只猫", "--out", out, "--num-images", 2, "--seed", 5, "--steps", 3
-    )
+    words = ("--preset", "nano", "--num-images", 2, "--seed", 5, "--steps", 3)
+    status, lines, _ = run(capsys, "a cat", "一只猫", "--out", out, *words)
     names = ["0000_00.png", "0000_01.png", "0001_00.png", "0001_01.png"]
     assert status == 0
     assert lines == [str(out / name) for name in names]
