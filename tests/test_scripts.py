@@ -3,14 +3,36 @@
 import runpy
 from pathlib import Path
 
+import pytest
 from PIL import Image
+
+from mammoth_jax.processing.generation_config import drawing_of_folder
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def test_the_sampling_script_draws(tmp_path, monkeypatch):
     out = tmp_path / "picture.png"
-    words = ["--steps", "1", "--num-images", "1", "--mesh", "data=1", "--out", str(out)]
+    words = ["--preset", "nano", "--steps", "1", "--num-images", "1", "--mesh", "data=1", "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["sample_text_to_image.py", *words])
     runpy.run_path(str(SCRIPTS / "sample_text_to_image.py"), run_name="__main__")
     assert Image.open(out).size == (64, 64)
+
+
+def test_learned_words_carry_the_drawing_options_of_their_model(tmp_path, monkeypatch):
+    out = tmp_path / "words"
+    words = ["--texts", "300", "--out", str(out), "--drawing", "negative_prompt=", "num_inference_steps=25"]
+    monkeypatch.setattr("sys.argv", ["text_tokenizer.py", *words])
+    runpy.run_path(str(SCRIPTS / "text_tokenizer.py"), run_name="__main__")
+    assert drawing_of_folder(out) == {"negative_prompt": "", "num_inference_steps": 25}
+
+
+@pytest.mark.parametrize("word", ["scale=3", "guidance_scale", "num_inference_steps=few"])
+def test_a_drawing_option_that_is_none_is_refused_before_anything_is_learned(
+    word, tmp_path, monkeypatch, capsys
+):
+    words = ["--out", str(tmp_path / "words"), "--drawing", word]
+    monkeypatch.setattr("sys.argv", ["text_tokenizer.py", *words])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(SCRIPTS / "text_tokenizer.py"), run_name="__main__")
+    assert "expected NAME=VALUE" in capsys.readouterr().err and not (tmp_path / "words").exists()
