@@ -2,6 +2,7 @@
 
 GenEval's rules, for its six categories: of every part at least so many items, in its colour; exactly so many when
 counting; a position holds for the items that were found most surely; what else is in the picture does not matter.
+What is only somewhat like a shape is none of the items asked for, but one too many where they are counted.
 Captions of the categories ``text`` and ``world`` name everything, so there each part must be there exactly so many
 times, each text once, and nothing else.
 """
@@ -16,6 +17,10 @@ from mammoth_jax.data.synthetic.scene import Background
 from mammoth_jax.data.synthetic.score.findings import Finding, FoundItem, FoundText, kind_of
 
 _NAME_EVERYTHING: tuple[Category, ...] = ("text", "world")
+
+_CLEAR = 0.65
+"""Confidence from which an item has its shape: of 458 drawn, blurred and decoded ones none had less than 0.8; what a
+reader would not call by that name, in pictures of a model that is still learning, mostly has less than this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +51,11 @@ def _of_items(spec: PromptSpec, finding: Finding) -> Iterator[str]:
     groups: list[list[FoundItem]] = []
     for part in spec.include:
         found = [item for item in finding.items if _is_of(part, item)]
-        groups.append(sorted(found, key=lambda item: -item.confidence)[: part.count])
-        if len(found) < part.count or (exact and len(found) > part.count):
+        clear = [item for item in found if item.confidence >= _CLEAR]
+        groups.append(sorted(clear, key=lambda item: -item.confidence)[: part.count])
+        if len(clear) < part.count:
+            yield f"{_name(part)}: {len(clear)} of {part.count}"
+        elif exact and len(found) > part.count:
             yield f"{_name(part)}: {len(found)} of {part.count}"
     if spec.category in _NAME_EVERYTHING:
         for item in finding.items:

@@ -32,6 +32,14 @@ def test_more_than_asked_for_is_right_but_when_counting():
     assert not judge(spec("counting", Include("star", 3)), two).correct
 
 
+def test_what_is_only_somewhat_like_a_shape_is_none_of_those_asked_for_but_one_too_many():
+    vague, clear = item("star", "red", confidence=0.5), item("star", "red")
+    assert not judge(spec("single_object", Include("star")), finding(vague)).correct
+    assert judge(spec("single_object", Include("star")), finding(vague, clear)).correct
+    assert not judge(spec("counting", Include("star", 2)), finding(vague, clear)).correct
+    assert not judge(spec("counting", Include("star", 1)), finding(vague, clear)).correct
+
+
 def test_captions_that_name_everything_allow_nothing_else():
     two = finding(item("star", "red"), item("ring", "blue"))
     parts = Include("star", 1, "red"), Include("ring", 1, "blue")
