@@ -6,7 +6,7 @@
 
 Checks that RUNS/nano_model is whole, fits the architecture tensor by tensor, is finite and takes at most 25 MB; copies
 it, with a model card (README.md) and shipped.json beside it.  The card is written from what the runs of the stages say
-of themselves.  scripts/nano_stages is not needed any more then.
+of themselves.
 """
 
 import argparse
@@ -255,7 +255,7 @@ def main() -> int:
     print(f"{args.into}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters")
     if args.into == FOLDER:
         print(
-            "scripts/nano_stages holds the same tokenizers: remove its weights. A recipe that is to start from them:\n"
+            "A recipe that is to start from its tokenizers:\n"
             f"  python -m checkpoint_convert to-torch {FOLDER} runs/nano_mammothtok --part mammothtok\n"
             f"  python -m checkpoint_convert to-torch {FOLDER} runs/nano_vae --part vae"
         )
