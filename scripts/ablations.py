@@ -57,16 +57,17 @@ class Row:
     arms: tuple[Arm, ...]
 
 
+def _first_stage(name: str, *words: str) -> Training:
+    return Training(name, "nano/pre_stage1", "understanding", words)
+
+
 def _experts(label: str, **settings: object) -> Arm:
     words = (f"--model.backbone.decoder.experts.{name}={value}" for name, value in settings.items())
-    training = Training(f"experts_{label}", "nano/pre_stage1", "understanding", tuple(words))
-    return Arm(label.replace("_", " "), training, ("--mode", "ar"))
+    return Arm(label.replace("_", " "), _first_stage(f"experts_{label}", *words), _TOKENS)
 
 
 def _features(label: str, layers: str) -> Arm:
-    words = (f"--model.condition.layers={layers}",)
-    training = Training(f"features_{label}", "nano/pre_stage1", "understanding", words)
-    return Arm(label.replace("_", " "), training, ("--mode", "diffusion"))
+    return Arm(label, _first_stage(f"features_{label}", f"--model.condition.layers={layers}"), _DIFFUSION)
 
 
 def _second_stage(name: str, *words: str) -> Training:
@@ -75,7 +76,9 @@ def _second_stage(name: str, *words: str) -> Training:
 
 _DRAWING = ("drawing", "drawing.overall", "drawing.overall.shuffled")
 _EDITING = ("edit", "edit.overall", "edit.overall.unchanged")
-_PAPER = _second_stage("second_stage")  # as the recipe has it: similarity noise, every form of reference
+_TOKENS, _DIFFUSION = ("--mode", "ar"), ("--mode", "diffusion")
+# As the recipe has them: experts in the deeper half, several layers; similarity noise, every form of reference.
+_FIRST, _SECOND = _first_stage("first_stage"), _second_stage("second_stage")
 
 ROWS = (
     Row(
@@ -83,7 +86,7 @@ ROWS = (
         "8: where generation experts are",
         *_DRAWING,
         (
-            _experts("deeper_half"),
+            Arm("deeper half", _FIRST, _TOKENS),
             _experts("all_layers", start=0),
             _experts("none", kind="none"),
             _experts("deeper_half_with_attention", kind="ffn_attention"),
@@ -93,14 +96,14 @@ ROWS = (
         "features",
         "10: which layers' features the diffusion transformer is given",
         *_DRAWING,
-        (_features("last", "[-1]"), _features("penultimate", "[-2]"), _features("several", "[-2, -4]")),
+        (_features("last", "[-1]"), _features("penultimate", "[-2]"), Arm("several", _FIRST, _DIFFUSION)),
     ),
     Row(
         "noise",
         "section 3.1: noise on the visual tokens that are read",
         *_DRAWING,
         (
-            Arm("similarity", _PAPER),
+            Arm("similarity", _SECOND),
             Arm("region", _second_stage("noise_region", "--objective.noise={type: RegionNoise, rate: 0.1}")),
             Arm("none", _second_stage("noise_none", "--objective.noise=null")),
         ),
@@ -110,9 +113,9 @@ ROWS = (
         "11: visual tokens, diffusion, or both",
         *_DRAWING,
         (
-            Arm("visual tokens alone", _PAPER, ("--mode", "ar")),
-            Arm("diffusion alone", _PAPER, ("--mode", "diffusion")),
-            Arm("both", _PAPER),
+            Arm("visual tokens alone", _SECOND, _TOKENS),
+            Arm("diffusion alone", _SECOND, _DIFFUSION),
+            Arm("both", _SECOND),
         ),
     ),
     Row(
@@ -122,7 +125,7 @@ ROWS = (
         (
             Arm("vision", _second_stage("references_vision", "--references.tokens=false"), ("--no-tokens",)),
             Arm("tokens", _second_stage("references_tokens", "--references.vision=false"), ("--no-vision",)),
-            Arm("both", _PAPER),
+            Arm("both", _SECOND),
         ),
     ),
     Row(
@@ -186,8 +189,10 @@ class Budget:
         process = subprocess.Popen([sys.executable, "-m", "mammoth_jax", *words])
         try:
             status = process.wait(self.deadline - start)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
+            status = process.wait()
+        except KeyboardInterrupt:  # the terminal has told the command too
             status = process.wait()
         with (self.out / "hours.jsonl").open("a", encoding="utf-8") as times:
             times.write(json.dumps({"name": name, "seconds": round(time.time() - start, 1)}) + "\n")

@@ -2,7 +2,8 @@
 
     scripts/train_nano.sh runs
     mammoth-jax eval synthetic --model runs/nano_model --out runs/scores
-    python scripts/ship_nano.py runs --scores runs/scores/scores.json --limits limits.md
+    mammoth-jax eval synthetic --model runs/nano_model --out runs/scores_ar --tasks drawing --mode ar
+    python scripts/ship_nano.py runs --scores runs/scores runs/scores_ar --limits limits.md
 
 Checks that RUNS/nano_model is whole, fits the architecture tensor by tensor, is finite and takes at most 25 MB; copies
 it, with a model card (README.md) and shipped.json beside it.  The card is written from what the runs of the stages say
@@ -26,6 +27,7 @@ import numpy as np
 from checkpoint_convert.folder import ModelFolder
 from checkpoint_convert.new_folder import new_folder
 from mammoth_jax import __version__
+from mammoth_jax.cli.eval_synthetic import heading
 from mammoth_jax.core.config import load_yaml
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import named_parameters
@@ -159,8 +161,25 @@ def stage_row(run: Path) -> list[str]:
     ]
 
 
-def card(runs: Path, facts: Mapping[str, Any], scores: Mapping[str, float] | None, limits: str) -> str:
-    """The model card."""
+def scores_section(folder: Path) -> str:
+    """Tables of a folder of ``eval synthetic`` under the settings that it records.
+
+    Raises:
+      InputError: it holds no finished scores.
+    """
+    try:
+        scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"--scores {folder}: {error}; expected a finished folder of eval synthetic"
+        ) from error
+    said = heading(settings).split("\n\n", 1)[1].removesuffix(" `run.json` has all settings.")
+    return table(scores, said).replace("\n## ", "\n### ").rstrip("\n") + "\n"
+
+
+def card(runs: Path, facts: Mapping[str, Any], scores: Sequence[Path], limits: str) -> str:
+    """The model card; ``scores`` are folders of ``eval synthetic``."""
     about = {"megabytes": facts["bytes"] / 1e6, "dtypes": ", ".join(facts["dtypes"])}
     head = ("stage", "steps", "a step", "rates", "seed", "hours (of a processor)", "held-out")
     rows = [head, ["---"] * len(head), *(stage_row(runs / f"nano_{stage}") for stage in STAGES)]
@@ -174,26 +193,22 @@ def card(runs: Path, facts: Mapping[str, Any], scores: Mapping[str, float] | Non
         f"Shipped {facts['date']} from commit {facts['commit']}, mammoth_jax {facts['version']}, by",
         "",
         "    scripts/train_nano.sh runs",
-        *(f"    {command}" for command in facts["commands"]),
+        "    python scripts/ship_nano.py runs",
         "",
         f"SHA-256 of the weights: {facts['sha256']}",
         "",
     ]
-    if scores is None:
-        lines += ["## Scores", "", "Not measured yet: `mammoth-jax eval synthetic` measures them.", ""]
-    else:
-        heading = "## Scores\n\nOf `mammoth-jax eval synthetic`, in per cent (`mammoth_jax/evals/README.md`)."
-        lines += [table(scores, heading).replace("\n## ", "\n### ").replace("### Scores", "## Scores", 1)]
+    lines += ["## Scores", "", "Of `mammoth-jax eval synthetic` (`mammoth_jax/evals/README.md`).", ""]
+    lines += [scores_section(folder) for folder in scores] or ["Not measured yet.", ""]
     return "\n".join([*lines, "## Limits", "", limits.strip(), ""])
 
 
 def ship(
     runs: Path,
     into: Path,
-    scores: Mapping[str, float] | None,
+    scores: Sequence[Path],
     limits: str,
     commit: str,
-    commands: Sequence[str],
 ) -> dict[str, Any]:
     """Checks, copies and writes the card; the facts.
 
@@ -207,7 +222,6 @@ def ship(
         "date": datetime.date.today().isoformat(),
         "commit": commit,
         "version": __version__,
-        "commands": list(commands),
     }
     fresh = into.with_name(f"{into.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -237,18 +251,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="the recipe's folder")
-    parser.add_argument("--scores", type=Path, metavar="JSON", help="scores.json of eval synthetic")
+    parser.add_argument("--scores", type=Path, nargs="+", default=[], metavar="DIR", help="of eval synthetic")
     parser.add_argument("--limits", type=Path, metavar="FILE", help="more for the card's section on limits")
     parser.add_argument("--commit", help="that made the model (default: the checkout's)")
     parser.add_argument("--into", type=Path, default=FOLDER, help="default: the package's place for it")
     args = parser.parse_args()
     try:
-        scores = None if args.scores is None else json.loads(args.scores.read_text(encoding="utf-8"))
         more = "" if args.limits is None else "\n" + args.limits.read_text(encoding="utf-8")
-        commands = ["python scripts/ship_nano.py runs"]
-        if args.scores is not None:
-            commands.insert(0, "mammoth-jax eval synthetic --model runs/nano_model --out runs/scores")
-        facts = ship(args.runs, args.into, scores, LIMITS + more, args.commit or head(), commands)
+        facts = ship(args.runs, args.into, args.scores, LIMITS + more, args.commit or head())
     except InputError as error:
         print(f"ship_nano: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,6 @@
 """The model of a finished recipe in the package: what is refused, what the card says, and who then uses it."""
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,13 +16,9 @@ from mammoth_jax.cli.model_options import announce_default, model_source
 from mammoth_jax.core import shipped
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.models.config import MammothConfig
+from tests.script_module import ROOT, script_module
 
-ROOT = Path(__file__).resolve().parents[1]
-SPEC = importlib.util.spec_from_file_location("ship_nano", ROOT / "scripts" / "ship_nano.py")
-assert SPEC is not None and SPEC.loader is not None
-ship_nano = importlib.util.module_from_spec(SPEC)
-sys.modules["ship_nano"] = ship_nano
-SPEC.loader.exec_module(ship_nano)
+ship_nano = script_module("ship_nano")
 
 CONFIG = """
 run: {batch_size: 4, seed: 5, steps: 40}
@@ -53,8 +48,19 @@ def runs(tmp_path_factory):
 def place(runs, tmp_path_factory):
     """Where it is shipped to."""
     into = tmp_path_factory.mktemp("package") / "nano"
+    settings = {
+        "model": "/here/nano_model",
+        "count": 16,
+        "num_images": 4,
+        "mode": "ar",
+        "num_inference_steps": 25,
+    }
+    settings |= {"guidance_scale": 3.0, "ar_guidance_scale": 2.5, "seed": 0}
+    (runs / "scores").mkdir()
+    (runs / "scores" / "run.json").write_text(json.dumps({"settings": settings}))
     scores = {"drawing.counting": 0.75, "drawing.counting.zh": 0.5}
-    ship_nano.ship(runs, into, scores, "It is random.", "abc123", ["python scripts/ship_nano.py runs"])
+    (runs / "scores" / "scores.json").write_text(json.dumps(scores))
+    ship_nano.ship(runs, into, [runs / "scores"], "It is random.", "abc123")
     return into
 
 
@@ -63,11 +69,19 @@ def test_the_card_says_what_was_trained_measured_and_shipped(place):
     for stage in ("pre_stage2", "sft"):
         assert f"| {stage} | 30 of 40 | 4 rows of 1536 | dit 0.001 | 5 | 1.00 (2.00) | flow 0.875 |" in text
     assert "| vae |  |  |  |  |  | not run |" in text and "commit abc123" in text and "It is random." in text
-    assert "| counting | 75.0 |" in text and "50.0" in text
+    assert "| counting | 75.0 |" in text and "50.0" in text and "### drawing" in text
+    assert "16 prompts of each kind" in text and "mode ar, 25 steps" in text and "/here" not in text
     assert facts["sha256"] in text and f"{facts['parameters']:,} parameters" in text
     assert facts["bytes"] == sum(f.stat().st_size for f in place.iterdir() if f.suffix not in (".md",)) - len(
         (place / "shipped.json").read_bytes()
     )
+
+
+def test_scores_that_are_not_finished_are_refused_and_nothing_changes(runs, place, tmp_path):
+    before = (place / "README.md").read_text()
+    with pytest.raises(InputError, match="finished folder of eval synthetic"):
+        ship_nano.ship(runs, place, [tmp_path], "", "abc")
+    assert (place / "README.md").read_text() == before
 
 
 def test_times_of_older_logs_are_made_up_from_the_steps_that_they_have():
@@ -82,7 +96,7 @@ def test_a_model_that_is_too_large_or_lacks_a_part_is_refused_and_nothing_change
     before = sorted(place.iterdir())
     monkeypatch.setattr(ship_nano, "LIMIT", 10**6)
     with pytest.raises(InputError, match="at most 1 are shipped"):
-        ship_nano.ship(runs, place, None, "", "abc", [])
+        ship_nano.ship(runs, place, [], "", "abc")
     assert sorted(place.iterdir()) == before
     monkeypatch.setattr(ship_nano, "PARTS", (*ship_nano.PARTS, "wings"))
     with pytest.raises(InputError, match="lacks wings"):
