@@ -174,7 +174,7 @@ def scores_section(folder: Path) -> str:
         raise InputError(
             f"--scores {folder}: {error}; expected a finished folder of eval synthetic"
         ) from error
-    said = heading(settings).split("\n\n", 1)[1].removesuffix(" `run.json` has all settings.")
+    said = heading(settings).split("\n\n", 1)[1].removesuffix("; `run.json` has all settings.") + "."
     return table(scores, said).replace("\n## ", "\n### ").rstrip("\n") + "\n"
 
 

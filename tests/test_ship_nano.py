@@ -70,7 +70,12 @@ def test_the_card_says_what_was_trained_measured_and_shipped(place):
         assert f"| {stage} | 30 of 40 | 4 rows of 1536 | dit 0.001 | 5 | 1.00 (2.00) | flow 0.875 |" in text
     assert "| vae |  |  |  |  |  | not run |" in text and "commit abc123" in text and "It is random." in text
     assert "| counting | 75.0 |" in text and "50.0" in text and "### drawing" in text
-    assert "16 prompts of each kind" in text and "mode ar, 25 steps" in text and "/here" not in text
+    assert (
+        "16 prompts of each kind" in text
+        and "mode ar, 25 steps" in text
+        and "In per cent.\n" in text
+        and "/here" not in text
+    )
     assert facts["sha256"] in text and f"{facts['parameters']:,} parameters" in text
     assert facts["bytes"] == sum(f.stat().st_size for f in place.iterdir() if f.suffix not in (".md",)) - len(
         (place / "shipped.json").read_bytes()
