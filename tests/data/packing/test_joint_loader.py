@@ -272,7 +272,7 @@ def test_budgets_are_proposed_for_what_is_read():
     assert not any(name.split("/")[-1].startswith("too long") for name in report)
 
 
-def test_a_configuration_is_read_from_plain_data():
+def test_a_configuration_is_read_from_plain_data(tmp_path):
     written = {
         "pools": [
             {
@@ -283,7 +283,7 @@ def test_a_configuration_is_read_from_plain_data():
                         "form": {"type": "TextToImage"},
                         "source": {
                             "type": "Folder",
-                            "path": "pictures",
+                            "path": str(tmp_path / "none"),
                             "fields": [{"name": "caption", "column": "txt"}],
                         },
                     }
