@@ -1,6 +1,8 @@
 """Learns a text vocabulary from the synthetic world and writes the tokenizer's files, for training from nothing.
 
 The folder goes into a configuration as ``frozen.words``.  There are as many ranks as the preset's ids leave room for.
+They are learned from texts as the model reads them, with the roles and system turns of the prompts' layouts: spelled,
+these would be a third of what a model of so small pictures reads.
 
     python scripts/text_tokenizer.py --preset nano --out runs/words --drawing negative_prompt= num_inference_steps=25
 
@@ -9,7 +11,7 @@ unless a command says otherwise, and the negative prompt that it is trained with
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from checkpoint_convert.init_checkpoint import write_tokenizer
@@ -17,6 +19,7 @@ from checkpoint_convert.new_folder import new_folder
 from mammoth_jax.data.synthetic.texts import vocabulary_corpus
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.processing.generation_config import DRAWING_OPTIONS
+from mammoth_jax.processing.prompts import layout_texts
 from mammoth_jax.processing.special_tokens import num_text_ranks
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.processing.train_tokenizer import train_ranks
@@ -35,6 +38,14 @@ def drawing_options(words: Sequence[str]) -> dict[str, str | int | float]:
             raise ValueError(f"{word!r} is no option")
         out[name] = DRAWING_OPTIONS[name](value)
     return out
+
+
+def texts_in_layouts(count: int) -> Iterator[str]:
+    """``count`` texts of train, each with what stands around one."""
+    around = layout_texts()
+    for text in vocabulary_corpus("train", count):
+        yield text
+        yield from around
 
 
 def main() -> None:
@@ -57,7 +68,7 @@ def main() -> None:
     config = MammothConfig.from_preset(args.preset)
     backbone = config.backbone
     count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
-    ranks = train_ranks(vocabulary_corpus("train", args.texts), count)
+    ranks = train_ranks(texts_in_layouts(args.texts), count)
     with new_folder(args.out) as folder:
         write_tokenizer(folder, config, ranks, own)
     tokenizer = Tokenizer.from_folder(

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from mammoth_jax.layers.remat import ATTENTION, LAYER_INPUT, Remat
 from mammoth_jax.models.backbone.vision_config import Qwen3VLVisionConfig
 from mammoth_jax.training.joint_config import JointTraining
-from mammoth_jax.training.parameter_groups import needed_parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class Stack:
 def stacks(config: JointTraining) -> Iterator[Stack]:
     """The stacks of layers that a stage runs."""
     model, packing, remat = config.model, config.data.packing, config.remat
-    parts = needed_parts(config.tasks, model.condition.mode)
+    parts = config.parts(config.data)
     c = model.backbone.decoder
     experts = c.experts.kind != "none" and "generation_experts" in parts
     heads, pairs = c.num_heads * c.head_dim, 2 * c.num_kv_heads * c.head_dim
@@ -162,7 +161,7 @@ def carried(config: JointTraining) -> Mapping[str, int]:
     """Bytes of a row that live through the whole pass beside what layers keep, by name; activations of two bytes."""
     model, packing = config.model, config.data.packing
     d, found = model.backbone.decoder.hidden_size, {}
-    parts = needed_parts(config.tasks, model.condition.mode)
+    parts = config.parts(config.data)
     if "vision_tower" in parts:
         taps = model.backbone.decoder.num_deepstack
         merged = packing.patches // model.backbone.vision.spatial_merge_size**2

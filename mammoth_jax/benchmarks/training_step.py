@@ -19,7 +19,6 @@ from mammoth_jax.training.flops import StepLoad
 from mammoth_jax.training.joint import MODEL, changed_names, joint_geometry, joint_player, joint_step
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.loop import batch_sharding, compiled_step
-from mammoth_jax.training.parameter_groups import needed_parts
 from mammoth_jax.training.player import Player
 from mammoth_jax.training.state import TrainState, abstract_state, parameter_shardings
 from mammoth_jax.training.step import Frozen
@@ -158,7 +157,7 @@ def full_rows(config: JointTraining) -> dict[str, np.ndarray]:
 
 def needs_vision(config: JointTraining) -> bool:
     """Whether the stage's tasks show pictures to the vision tower."""
-    return "vision_tower" in needed_parts(config.tasks, config.model.condition.mode)
+    return "vision_tower" in config.parts(config.data)
 
 
 def _runs(lengths: Sequence[int], total: int) -> np.ndarray:

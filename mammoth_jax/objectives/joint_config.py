@@ -14,7 +14,8 @@ class JointObjectiveConfig:
 
     Attributes:
       ntp: weight of the next-token loss, a mean over the counted tokens of the whole batch.
-      flow: weight of the flow-matching loss, a mean over drawn samples of their own means.
+      flow: weight of the flow-matching loss, a mean over drawn samples of their own means; at 0 the diffusion
+        transformer is not run, and pictures are visual tokens alone.
       time_law: of the training times.
       time_shift: moves them by the number of a picture's patch tokens.
       condition_gradients: whether the flow loss teaches the backbone through its condition features.

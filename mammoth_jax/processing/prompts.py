@@ -176,6 +176,16 @@ def answer_opening(tokenizer: Tokenizer, grid_rows: int, grid_cols: int) -> list
     return layout_ids(tokenizer, answer_opening_layout(grid_rows, grid_cols))
 
 
+def layout_texts() -> list[str]:
+    """The texts that layouts put around a user's words, for a vocabulary to be learned from."""
+    parts = [
+        *question_layout([]),
+        *question_layout([], THINKING_SYSTEM_PROMPT),
+        *assistant_opening_layout(),
+    ]
+    return list(dict.fromkeys(part for part in parts if isinstance(part, str)))
+
+
 def image_tokens_string(codes: Sequence[Sequence[int]]) -> str:
     """A reference image's block as a string."""
     return layout_string(image_tokens_layout(codes))

@@ -26,7 +26,7 @@ from mammoth_jax.processing.generation_config import drawing_of_folder
 from mammoth_jax.processing.tokenizer import Tokenizer
 from mammoth_jax.training.flops import StepLoad
 from mammoth_jax.training.hosts import reading_share
-from mammoth_jax.training.joint_config import JointTraining, tasks_of
+from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.joint_evaluation import ChangePools, JointEvaluation, SamplePictures
 from mammoth_jax.training.joint_files import (
     fingerprints,
@@ -42,7 +42,7 @@ from mammoth_jax.training.muon import stacked_matrices
 from mammoth_jax.training.optimizer import assign_groups, build_optimizer, learning_rates
 from mammoth_jax.training.origin import keep_origin
 from mammoth_jax.training.packing_geometry import packing_geometry
-from mammoth_jax.training.parameter_groups import needed_parts, read_names
+from mammoth_jax.training.parameter_groups import read_names
 from mammoth_jax.training.picture_encoder import FrozenEncoder, local_mesh
 from mammoth_jax.training.player import Player
 from mammoth_jax.training.runs import FROZEN, abstract_arrays, read_frozen, save_frozen
@@ -111,7 +111,7 @@ def joint_player(config: JointTraining, codes: VisualCodes | None = None) -> Pla
     Raises:
       InputError: a group that no parameter belongs to, or without adapters where they are asked for.
     """
-    parts = needed_parts(config.tasks, config.model.condition.mode)
+    parts = config.parts(config.data)
     template = abstract(lambda: Mammoth(config.model, parts=parts))
     for name, policy in (
         ("decoder", config.remat.decoder),
@@ -158,7 +158,7 @@ def joint_geometry(
     config: JointTraining, tokenizer: Tokenizer, data: JointDataConfig, drawing: Mapping[str, Any] = {}
 ) -> Geometry:
     """How samples of a stage are laid out; negative prompts as ``drawing``, the checkpoint's own options, has them."""
-    parts = needed_parts(tasks_of(data), config.model.condition.mode)
+    parts = config.parts(data)
     geometry = packing_geometry(
         config.model,
         tokenizer,

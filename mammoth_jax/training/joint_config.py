@@ -12,7 +12,7 @@ from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.objectives.joint_config import JointObjectiveConfig
 from mammoth_jax.training.lora import LoRA
 from mammoth_jax.training.optimizer import AdamWConfig
-from mammoth_jax.training.parameter_groups import with_group_patterns
+from mammoth_jax.training.parameter_groups import needed_parts, with_group_patterns
 from mammoth_jax.training.work import RunConfig
 
 _TASKS: dict[str, tuple[Task, ...]] = {"text": ("text",), "understanding": ("text", "it2t")}
@@ -60,12 +60,12 @@ class SampleConfig:
 class JointTraining:
     """A stage: ``text`` and ``understanding`` train the backbone alone, ``joint`` whatever its groups name.
 
-    The data's tasks decide which parts of the model run.  Optimiser groups named ``understanding``, ``generation`` and
-    ``dit`` need no patterns (``parameter_groups.py``); parameters of no group are frozen.  Pictures are at most as
-    large as a square of ``max_side`` pixels in every form: drawn, as visual tokens, as latents, in the vision tower.
-    None is sampling's own: ``model.picture_size``, and in the tower what the release's processor allows (16,384 tokens;
-    samples that are too long are dropped).  ``references`` are the forms in which reference pictures are seen.  With
-    ``lora`` adapters of the groups' kernels are trained, and nothing else.
+    The data's tasks and the objective decide which parts of the model run.  Optimiser groups named ``understanding``,
+    ``generation`` and ``dit`` need no patterns (``parameter_groups.py``); parameters of no group are frozen.  Pictures
+    are at most as large as a square of ``max_side`` pixels in every form: drawn, as visual tokens, as latents, in the
+    vision tower.  None is sampling's own: ``model.picture_size``, and in the tower what the release's processor allows
+    (16,384 tokens; samples that are too long are dropped).  ``references`` are the forms in which reference pictures
+    are seen.  With ``lora`` adapters of the groups' kernels are trained, and nothing else.
     ``evaluation_batches`` of the held-out data are looked at each time; with ``evaluation_controls`` again with the
     words, or the latents to denoise, of other samples (``mismatch.py``).
     """
@@ -110,6 +110,10 @@ class JointTraining:
     def tasks(self) -> tuple[Task, ...]:
         """The tasks of the training data."""
         return tasks_of(self.data)
+
+    def parts(self, data: JointDataConfig) -> frozenset[str]:
+        """The parts of the model that run on this data; the diffusion transformer unless ``objective.flow`` is 0."""
+        return needed_parts(tasks_of(data), self.model.condition.mode, diffusion=self.objective.flow > 0)
 
 
 def tasks_of(data: JointDataConfig) -> tuple[Task, ...]:

@@ -49,11 +49,16 @@ def with_group_patterns(config: AdamWConfig) -> AdamWConfig:
     return dataclasses.replace(config, groups=tuple(map(known, config.groups)))
 
 
-def needed_parts(tasks: Collection[Task], mode: ConditionMode) -> frozenset[str]:
-    """The parts of the model (``models.mammoth.PARTS``) that training on these tasks runs."""
+def needed_parts(tasks: Collection[Task], mode: ConditionMode, *, diffusion: bool = True) -> frozenset[str]:
+    """The parts of the model (``models.mammoth.PARTS``) that training on these tasks runs.
+
+    Without ``diffusion`` pictures are written as visual tokens alone.
+    """
     parts = {"text_decoder"}
     if any(task in DRAWING for task in tasks):
-        parts |= {"generation_experts", "dit"} | ({"refiner"} if mode != "text" else set())
+        parts.add("generation_experts")
+        if diffusion:
+            parts |= {"dit"} | ({"refiner"} if mode != "text" else set())
     if any(task not in ("text", "t2i") for task in tasks):
         parts.add("vision_tower")
     return frozenset(parts)

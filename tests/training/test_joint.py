@@ -88,6 +88,24 @@ def test_the_log_says_how_well_and_how_fast(pre_stage1):
     assert np.mean([r["ntp_image"] for r in records[-4:]]) < np.mean([r["ntp_image"] for r in records[:4]])
 
 
+def test_a_stage_without_flow_learns_visual_tokens_and_leaves_diffusion_as_it_was(data, init, tmp_path):
+    run, mesh = tmp_path / "r", single_device_mesh()
+    changes = {
+        "objective": {"flow": 0},
+        "run": {"steps": 4, "evaluation_interval": 4, "checkpoint_interval": 4},
+    }
+    config = stage(data, ("understanding", "generation"), **changes)
+    work = joint_work(config, mesh, init, run)
+    open_run(run, config)
+    train(work, config.run, run, mesh)
+    last = read_metrics(run)[-1]
+    assert np.isfinite(last["evaluation/ntp_visual_other_words"]) and not any("flow" in name for name in last)
+    before, after = weights(init), weights(run)
+    diffusion = {name for name in before if name.startswith(("dit.", "refiner."))}
+    chex.assert_trees_all_equal({n: before[n] for n in diffusion}, {n: after[n] for n in diffusion})
+    assert any(not np.array_equal(before[n], after[n]) for n in before.keys() - diffusion)
+
+
 def test_fine_tuning_moves_every_parameter_of_every_part(data, init, tmp_path):
     """All tasks in one row, noise on what is read, two micro-batches, layers computed again, a guard, an average.
 

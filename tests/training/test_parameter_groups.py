@@ -48,6 +48,7 @@ def test_stages_have_the_parts_that_their_tasks_run():
     assert needed_parts(["text", "it2t"], "text_image") == {"text_decoder", "vision_tower"}
     assert needed_parts(["t2i"], "text") == {"text_decoder", "generation_experts", "dit"}
     assert needed_parts(["t2i", "edit"], "text_image") == PARTS
+    assert needed_parts(["t2i", "edit"], "text_image", diffusion=False) == PARTS - {"dit", "refiner"}
 
 
 def test_what_no_sample_meets_is_not_trained():
