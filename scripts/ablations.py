@@ -66,12 +66,12 @@ def _experts(label: str, **settings: object) -> Arm:
     return Arm(label.replace("_", " "), _first_stage(f"experts_{label}", *words), _TOKENS)
 
 
-def _features(label: str, layers: str) -> Arm:
-    return Arm(label, _first_stage(f"features_{label}", f"--model.condition.layers={layers}"), _DIFFUSION)
-
-
 def _second_stage(name: str, *words: str) -> Training:
     return Training(name, "nano/pre_stage2", "pre_stage1", words)
+
+
+def _features(label: str, layers: str) -> Arm:
+    return Arm(label, _second_stage(f"features_{label}", f"--model.condition.layers={layers}"))
 
 
 _DRAWING = ("drawing", "drawing.overall", "drawing.overall.shuffled")
@@ -96,7 +96,7 @@ ROWS = (
         "features",
         "10: which layers' features the diffusion transformer is given",
         *_DRAWING,
-        (_features("last", "[-1]"), _features("penultimate", "[-2]"), Arm("several", _FIRST, _DIFFUSION)),
+        (_features("last", "[-1]"), _features("penultimate", "[-2]"), Arm("several", _SECOND)),
     ),
     Row(
         "noise",
@@ -114,7 +114,7 @@ ROWS = (
         *_DRAWING,
         (
             Arm("visual tokens alone", _SECOND, _TOKENS),
-            Arm("diffusion alone", _SECOND, _DIFFUSION),
+            Arm("diffusion alone", _second_stage("modes_text", "--model.condition.mode=text"), _DIFFUSION),
             Arm("both", _SECOND),
         ),
     ),
@@ -133,13 +133,9 @@ ROWS = (
         "A.2: visual tokens with and without the semantic loss",
         *_DRAWING,
         tuple(
-            Arm(
-                label,
-                Training(f"tokenizer_{arm}", "nano/pre_stage1", "understanding", words),
-                ("--mode", "ar"),
-            )
+            Arm(label, _first_stage(f"tokenizer_{arm}", frozen), _TOKENS)
             for label, arm in (("semantic", "with"), ("plain", "without"))
-            for words in [(f"--frozen.mammothtok={{runs}}/semantic/{arm}_{{seed}}",)]
+            for frozen in [f"--frozen.mammothtok={{runs}}/semantic/{arm}_{{seed}}"]
         ),
     ),
 )

@@ -70,7 +70,7 @@ def test_every_arm_is_a_configuration_that_trains_and_differs_from_the_others():
 def test_a_run_that_two_rows_compare_is_trained_once(commands, monkeypatch, tmp_path):
     assert run(monkeypatch, tmp_path, "--rows", "noise", "modes", "--seeds", "0") == 0
     trained = [Path(call[call.index("--out") + 1]).name for call in commands.calls if call[0] == "train"]
-    assert trained == ["second_stage_0", "noise_region_0", "noise_none_0"]
+    assert trained == ["second_stage_0", "noise_region_0", "noise_none_0", "modes_text_0"]
     assert sum(call[0] == "eval" for call in commands.calls) == 6
 
 
