@@ -23,11 +23,15 @@ _LOWEST = -1e30  # below every score, and finite so that differences stay number
 
 @dataclasses.dataclass(frozen=True)
 class Chunked:
-    """The object of the table; blocks are at most so many queries and keys."""
+    """The object of the table; blocks are at most so many queries and keys.
+
+    ``product_dtype`` is the number format of the products' inputs, by default the one that is given.
+    """
 
     query_block: int = 512
     key_block: int = 1024
     name: str = "chunked"
+    product_dtype: str | None = None
 
     def lacks(self, task: AttentionTask) -> str | None:
         """Nothing."""
@@ -41,7 +45,10 @@ class Chunked:
         mask: AttentionMask,
         scale: float,
     ) -> Float[Array, "b s h e"]:
-        return _chunked(query, key, value, mask, scale, self._fitting_blocks(query, key))
+        dtype = query.dtype
+        if self.product_dtype is not None:
+            query, key, value = (x.astype(self.product_dtype) for x in (query, key, value))
+        return _chunked(query, key, value, mask, scale, self._fitting_blocks(query, key)).astype(dtype)
 
     def _fitting_blocks(
         self, query: Float[Array, "b s h e"], key: Float[Array, "b t k e"]
@@ -55,8 +62,9 @@ class Chunked:
 
 
 CHUNKED = Chunked()
-# What stays in a core's caches; and of packed segments little else than what a query sees is visited.
-CACHE_SIZED = Chunked(64, 64, "cache_sized")
+# What stays in a core's caches; and of packed segments little else than what a query sees is visited.  Processors
+# multiply bfloat16 by way of float32, which small products had better be given at once.
+CACHE_SIZED = Chunked(64, 64, "cache_sized", "float32")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
