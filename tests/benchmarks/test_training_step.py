@@ -40,7 +40,7 @@ def test_the_step_takes_its_arguments_and_gives_the_state_back(mesh):
 
 def test_what_a_stage_freezes_is_held_in_its_number_format_and_has_no_moments(mesh):
     groups = [{"name": "dit", "schedule": {"type": "WarmupConstant", "learning_rate": 1e-3}}]
-    alone = nano("pre_stage1", "--optimizer.muon", "null", "--optimizer.groups", json.dumps(groups))
+    alone = nano("pre_stage2", "--optimizer.muon", "null", "--optimizer.groups", json.dumps(groups))
     config = dataclasses.replace(alone, dtype="bfloat16")
     _, state, frozen, _ = step_arguments(config, mesh)
     rest = frozen.rest[MODEL]
