@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     to_torch.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
-        help="of what a run trained, or of --part mammothtok or vae (default float32); the rest stays as it was",
+        help="of what a run trained, or of --part (default float32); the rest stays as it was",
     )
     assemble = commands.add_parser("assemble", help="a starting checkpoint from published parts")
     add_assemble_arguments(assemble)

@@ -23,6 +23,7 @@ from checkpoint_convert.source import FolderSource
 from checkpoint_convert.stream import by_target
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract, named_parameters
+from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammoth import Mammoth
 
@@ -53,6 +54,7 @@ def save_adapters(
     factors: Mapping[str, tuple[Any, Any]],
     alpha: float,
     base: str | None,
+    dtype: str = "float32",
 ) -> None:
     """Writes adapters.
 
@@ -62,6 +64,7 @@ def save_adapters(
       factors: A and B of each kernel, all of one rank.
       alpha: their change is scaled by ``alpha / rank``.
       base: what model they belong to, for a reader.
+      dtype: ``float32`` or ``bfloat16``.
 
     Raises:
       InputError: a kernel has no released counterpart, or ``dst`` exists or cannot be written.
@@ -81,11 +84,12 @@ def save_adapters(
         "inference_mode": True,
         **_NEUTRAL,
     }
+    kind = np.dtype(parse_dtype(dtype))
     with new_folder(dst) as folder:
-        specs = {name: Spec(x.shape, np.dtype(np.float32)) for name, x in tensors}
+        specs = {name: Spec(x.shape, kind) for name, x in tensors}
         writer = ShardedWriter(folder, specs, None, STEM)
         for name, x in tensors:
-            writer.write(name, x.astype(np.float32, copy=False))
+            writer.write(name, x.astype(kind, copy=False))
         writer.close()
         (folder / CONFIG).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 

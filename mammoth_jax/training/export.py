@@ -24,7 +24,7 @@ def export_run(run: Path | str, dst: Path | str, part: str | None, dtype: str = 
       run: of the model or of a tokenizer.
       dst: a folder that does not exist yet.
       part: ``mammothtok``, ``vae`` or ``lora`` alone; None is all that the run holds.
-      dtype: of what the run of the model trained, and of a tokenizer.
+      dtype: of what the run of the model trained, adapters included, and of a tokenizer.
 
     Returns:
       What was written, for a person.
@@ -38,7 +38,7 @@ def export_run(run: Path | str, dst: Path | str, part: str | None, dtype: str = 
         return config.task
     opened = JointRun(str(run), config)
     if part == ADAPTERS:
-        return export_adapters(opened, dst)
+        return export_adapters(opened, dst, dtype)
     if part is not None:
         module = opened.tokenizer(part, single_device_mesh())
         if module is None:

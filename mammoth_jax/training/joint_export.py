@@ -83,15 +83,15 @@ def export_joint(run: JointRun, dst: Path | str, dtype: str = "float32") -> str:
     return ", ".join(sorted(held.parts | set(tokenizers)))
 
 
-def export_adapters(run: JointRun, dst: Path | str) -> str:
-    """Writes a run's adapters alone, in PEFT's layout.
+def export_adapters(run: JointRun, dst: Path | str, dtype: str) -> str:
+    """Writes a run's adapters alone, in PEFT's layout and this dtype.
 
     Raises:
       InputError: it has none, or ``dst`` exists or cannot be written.
     """
     adapters = read_adapters(run.path, single_device_mesh())
     factors = {name: (adapters.factors[name + A], adapters.factors[name + B]) for name in adapters.kernels}
-    save_adapters(dst, run.config.model, factors, adapters.alpha, read_origin(run.path).init)
+    save_adapters(dst, run.config.model, factors, adapters.alpha, read_origin(run.path).init, dtype)
     return f"adapters of {len(factors)} kernels, rank {adapters.rank}"
 
 

@@ -126,16 +126,18 @@ def test_the_next_stage_starts_from_merged_weights(tuned, start, tmp_path):
     assert changed == {n.removesuffix(A) for n in factors if n.endswith(A) and n.startswith("dit")}
 
 
-def test_exported_adapters_come_back_as_they_were(tuned, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_exported_adapters_come_back_as_they_were_or_rounded(dtype, tuned, tmp_path):
     run, factors = tuned
-    assert main(["to-torch", str(run), str(tmp_path / "out"), "--part", "lora"]) == 0
+    assert main(["to-torch", str(run), str(tmp_path / "out"), "--part", "lora", "--dtype", dtype]) == 0
     found, rank, alpha = load_adapters(tmp_path / "out", tiny_config())
     assert (rank, alpha) == (2, 4)
     assert {name + s for name in found for s in (A, B)} == set(factors)
     for name, pair in found.items():
         for suffix, x in zip((A, B), pair, strict=True):
-            np.testing.assert_array_equal(x, factors[name + suffix])
+            np.testing.assert_array_equal(x, np.asarray(factors[name + suffix].astype(dtype), np.float32))
     names = FolderSource(tmp_path / "out").specs
+    assert {str(spec.dtype) for spec in names.values()} == {dtype}
     width = tiny_config().backbone.decoder.hidden_size
     down = "base_model.model.llm_model.model.language_model.layers.1.gen_mlp.gate_proj.lora_A.weight"
     assert names[down].shape == (2, width)
