@@ -47,8 +47,10 @@ class Chunked:
     ) -> Float[Array, "b s h e"]:
         dtype = query.dtype
         if self.product_dtype is not None:
-            query, key, value = (x.astype(self.product_dtype) for x in (query, key, value))
-        return _chunked(query, key, value, mask, scale, self._fitting_blocks(query, key)).astype(dtype)
+            query = query.astype(self.product_dtype)
+            key, value = key.astype(self.product_dtype), value.astype(self.product_dtype)
+        mixed = _chunked(query, key, value, mask, scale, self._fitting_blocks(query, key))
+        return jnp.asarray(mixed, dtype)
 
     def _fitting_blocks(
         self, query: Float[Array, "b s h e"], key: Float[Array, "b t k e"]
