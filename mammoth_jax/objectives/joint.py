@@ -21,14 +21,16 @@ import jax.numpy as jnp
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.types import Array, Bool, Float
 from mammoth_jax.flow.path import interpolate, velocity_target
+from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.backbone.multimodal import place_features
 from mammoth_jax.models.backbone.vision_inputs import Qwen3VLVisionInputs
 from mammoth_jax.models.backbone.vision_qwen3 import Qwen3VLVision
 from mammoth_jax.models.conditions import PackedCondition
-from mammoth_jax.models.dit.context import encode_packed
+from mammoth_jax.models.dit.context import encode_packed, packed_queries
 from mammoth_jax.models.dit.packed import PackedPlaces, PackedReferences
 from mammoth_jax.models.dit.sample_time import SampleTime
 from mammoth_jax.models.mammoth import Mammoth
+from mammoth_jax.objectives.alignment import alignment_losses
 from mammoth_jax.objectives.flow_matching import packed_flow_matching_losses
 from mammoth_jax.objectives.joint_config import JointObjectiveConfig
 from mammoth_jax.objectives.joint_draws import Batch, Draws, draws_pictures
@@ -48,18 +50,20 @@ class JointForward:
       features: the condition features of all tokens.
       velocity: of each target token.
       flow: of each drawn sample.
+      alignment: of each sample with visual tokens, where the configuration asks for it; else ``None``.
 
-    The last three are ``None`` in batches without drawing.
+    ``features``, ``velocity`` and ``flow`` are ``None`` in batches without drawing.
     """
 
     ntp: WeightedLosses
     features: Float[Array, "r s d"] | None = None
     velocity: Float[Array, "r n p"] | None = None
     flow: WeightedLosses | None = None
+    alignment: WeightedLosses | None = None
 
 
 def joint_forward(
-    model: Mammoth, batch: Batch, draws: Draws, *, condition_gradients: bool = True
+    model: Mammoth, batch: Batch, draws: Draws, config: JointObjectiveConfig = JointObjectiveConfig()
 ) -> JointForward:
     """One pass of all parts that a batch needs.
 
@@ -92,13 +96,25 @@ def joint_forward(
     if not drawn:
         return JointForward(ntp)
     assert out.features is not None
-    features = out.features if condition_gradients else jax.lax.stop_gradient(out.features)
-    velocity, flow = _flow(model, batch, draws, features)
-    return JointForward(ntp, out.features, velocity, flow)
+    features = out.features if config.condition_gradients else jax.lax.stop_gradient(out.features)
+    condition = PackedCondition(
+        features,
+        batch["token_sample"],
+        batch["condition_index"],
+        batch["condition_segments"],
+        batch["sample_number"].shape[1],
+    )
+    refiner = None if model.config.condition.mode == "text" else model.refiner
+    queries = None if refiner is None else packed_queries(refiner, condition)
+    velocity, flow = _flow(model, batch, draws, condition, queries)
+    alignment = None
+    if config.alignment and refiner is not None and queries is not None:
+        alignment = _alignment(refiner, batch, condition, queries)
+    return JointForward(ntp, out.features, velocity, flow, alignment)
 
 
 def joint_terms(forward: JointForward, batch: Batch, gen_vocab_start_index: int) -> Terms:
-    """Sums and weights: ``ntp`` and ``flow``, which are trained, and the parts of ``ntp`` by kind of target.
+    """Sums and weights: ``ntp``, ``flow`` and ``alignment``, which are trained, and the parts of ``ntp`` by kind of target.
 
     ``ntp_image`` is of all generation tokens; ``ntp_visual`` of the codes among them alone, without the line ends and
     the end of the picture, which a model soon knows.
@@ -113,8 +129,10 @@ def joint_terms(forward: JointForward, batch: Batch, gen_vocab_start_index: int)
     terms = {"ntp": forward.ntp.sum()}
     for name, part in chosen.items():
         terms[name] = WeightedLosses(forward.ntp.losses, forward.ntp.weights * part).sum()
-    if forward.flow is not None:
-        terms["flow"] = forward.flow.sum()
+    for name in ("flow", "alignment"):
+        losses: WeightedLosses | None = getattr(forward, name)
+        if losses is not None:
+            terms[name] = losses.sum()
     return terms
 
 
@@ -133,16 +151,18 @@ def survey(batch: Batch) -> dict[str, Array]:
     weights = {"ntp": jnp.sum(batch["labels"][..., 1:] != IGNORED, dtype=jnp.float32) / parts}
     if draws_pictures(batch):
         weights["flow"] = jnp.sum(batch["sample_tokens"] > 0, dtype=jnp.float32) / parts
+        own = batch["token_sample"][..., None] == jnp.arange(1, batch["sample_number"].shape[-1] + 1)
+        weights["alignment"] = jnp.sum(jnp.any(own, axis=-2), dtype=jnp.float32) / parts
     return weights
 
 
 def weighted_loss(terms: Terms, whole: Mapping[str, Array], config: JointObjectiveConfig) -> Float[Array, ""]:
-    """The scalar to differentiate for a part of a batch; a term that the whole batch lacks is 0."""
-    factors = {"ntp": config.ntp, "flow": config.flow}
+    """The scalar to differentiate for a part of a batch; a term that the batch lacks is 0."""
+    factors = {"ntp": config.ntp, "flow": config.flow, "alignment": config.alignment}
     loss = jnp.float32(0)
-    for name, weight in whole.items():
+    for name in (n for n in factors if n in terms):
         # no weight is smaller than one token in as many parts as a step can have
-        loss = loss + factors[name] * terms[name].total / jnp.maximum(weight, 1e-6)
+        loss = loss + factors[name] * terms[name].total / jnp.maximum(whole[name], 1e-6)
     return loss
 
 
@@ -160,24 +180,17 @@ def _with_pictures(model: Mammoth, batch: Batch, draws: Draws) -> tuple[Array, A
 
 
 def _flow(
-    model: Mammoth, batch: Batch, draws: Draws, features: Float[Array, "r s d"]
+    model: Mammoth,
+    batch: Batch,
+    draws: Draws,
+    condition: PackedCondition,
+    queries: Float[Array, "r q w"] | None,
 ) -> tuple[Float[Array, "r n p"], WeightedLosses]:
     """The velocity of the noised latents, and its losses."""
     dit = model.dit
     assert dit is not None and draws.time is not None and draws.data is not None and draws.noise is not None
-    sample, num_samples = batch["target_sample"], batch["sample_number"].shape[1]
-    refiner = None if model.config.condition.mode == "text" else model.refiner
-    context = encode_packed(
-        dit,
-        refiner,
-        PackedCondition(
-            features,
-            batch["token_sample"],
-            batch["condition_index"],
-            batch["condition_segments"],
-            num_samples,
-        ),
-    )
+    sample, num_samples = batch["target_sample"], condition.num_samples
+    context = encode_packed(dit, model.refiner, condition, queries)
     # a token of padding has time 0, where its latent is noise
     time = SampleTime(draws.time, draws.time[..., None], sample).spread(draws.time)
     x = jax.vmap(interpolate)(draws.noise, draws.data, time)
@@ -185,6 +198,16 @@ def _flow(
     velocity = dit.read_out(joint, dit.run(joint)[0])
     target = velocity_target(draws.noise, draws.data)
     return velocity, packed_flow_matching_losses(velocity, target, sample, num_samples)
+
+
+def _alignment(
+    refiner: QFormer, batch: Batch, condition: PackedCondition, queries: Float[Array, "r q w"]
+) -> WeightedLosses:
+    """What the queries add to themselves, beside the tokens at their places."""
+    own = jnp.tile(refiner.query[...].astype(queries.dtype), (condition.num_samples, 1))
+    source = refiner.embed(condition.features.astype(queries.dtype))
+    visual = batch["noise_cells"][..., 0] >= 0
+    return alignment_losses(queries - own, source, condition.owner, visual, condition.num_samples)
 
 
 def _places(batch: Batch) -> PackedPlaces:

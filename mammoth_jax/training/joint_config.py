@@ -94,6 +94,11 @@ class JointTraining:
             raise InputError(f"ema_decay {self.ema_decay}: expected a number between 0 and 1, or null")
         if self.evaluation_batches < 1:
             raise InputError(f"evaluation_batches {self.evaluation_batches}: expected 1 or more")
+        if self.objective.alignment and "refiner" not in self.parts(self.data):
+            raise InputError(
+                f"objective.alignment {self.objective.alignment}: nothing here runs the alignment module; it needs "
+                "drawing, objective.flow above 0 and model.condition.mode text_image or image"
+            )
         for name, data in (("data", self.data), ("evaluation", self.evaluation)):
             tasks = () if data is None else tasks_of(data)
             wrong = [t for t in tasks if t not in _TASKS.get(self.task, (*DRAWING, "text", "it2t"))]

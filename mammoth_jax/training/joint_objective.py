@@ -54,12 +54,7 @@ class JointObjective:
         """See :class:`mammoth_jax.training.player.Objective`."""
         model = models[self.name]
         assert isinstance(model, Mammoth)
-        forward = joint_forward(
-            model,
-            batch,
-            self.drawing(batch, key, models),
-            condition_gradients=self.config.condition_gradients,
-        )
+        forward = joint_forward(model, batch, self.drawing(batch, key, models), self.config)
         terms = joint_terms(forward, batch, model.config.backbone.decoder.gen_vocab_start_index)
         return Outcome(weighted_loss(terms, whole, self.config), terms, None, carried)
 

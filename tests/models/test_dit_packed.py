@@ -11,7 +11,7 @@ from mammoth_jax.core.parameters import abstract
 from mammoth_jax.models.align.config import QFormerConfig
 from mammoth_jax.models.align.qformer import QFormer
 from mammoth_jax.models.conditions import Condition, PackedCondition
-from mammoth_jax.models.dit.context import encode_condition, encode_packed
+from mammoth_jax.models.dit.context import encode_condition, encode_packed, packed_queries
 from mammoth_jax.models.dit.packed import PackedPlaces, PackedReferences
 from mammoth_jax.models.dit.positions import TimeAxis
 from mammoth_jax.models.dit.transformer import DiT, References
@@ -120,7 +120,8 @@ def velocities(parts, samples):
 @jax.jit
 def packed_velocity(parts, row):
     condition, x, time, places = row
-    joint = parts[0].embed_packed(x, time, encode_packed(*parts, condition), places)
+    context = encode_packed(*parts, condition, packed_queries(parts[1], condition))
+    joint = parts[0].embed_packed(x, time, context, places)
     return parts[0].read_out(joint, parts[0].run(joint)[0])[0]
 
 

@@ -27,7 +27,7 @@ from tests.data.packing.examples import Checksums, asked, drawn, edited, geometr
 from tests.tiny_model import random_model_words, random_weights, tiny_config, tiny_pipeline
 
 PARTS = frozenset({"text_decoder", "generation_experts", "vision_tower", "refiner", "dit"})
-NOISY = JointObjectiveConfig(ntp=1.0, flow=0.5, noise=SimilarityNoise(rate=0.3, neighbours=4))
+NOISY = JointObjectiveConfig(ntp=1.0, flow=0.5, alignment=0.3, noise=SimilarityNoise(rate=0.3, neighbours=4))
 EXAMPLES = (
     (drawn("a red ball", 1, 16, 24), Dropped()),
     (edited("make it blue", 2, 2), Dropped()),
@@ -73,7 +73,7 @@ def loss_and_gradients(model, data, table, config):
     whole = survey(jax.tree.map(lambda x: x[None], data))
 
     def loss(model):
-        forward = joint_forward(model, data, draws, condition_gradients=config.condition_gradients)
+        forward = joint_forward(model, data, draws, config)
         terms = joint_terms(forward, data, model.config.backbone.decoder.gen_vocab_start_index)
         return weighted_loss(terms, whole, config), terms
 

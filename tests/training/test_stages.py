@@ -1,5 +1,6 @@
 """The shipped stages, resolved, against a list of what the paper says (table 1, sections 3.1.1, 3.1.2 and 3.1.4)."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -100,13 +101,17 @@ def test_the_nano_stages_train_the_backbone_always_and_ask_questions_from_the_se
     if name == "pre_stage1":  # diffusion joins with the features that it is to read
         assert (nano.objective.ntp, nano.objective.flow, groups) == (1, 0, {"understanding", "generation"})
     else:
-        assert nano.model.condition.mode == full.model.condition.mode and nano.objective == full.objective
+        # its transformer starts from nothing: visual tokens alone, and queries that are told which to read
+        aligned = name in ("pre_stage2", "sft")
+        assert (nano.model.condition.mode == "image") and nano.objective.alignment == aligned
+        assert dataclasses.replace(nano.objective, alignment=0) == full.objective
         assert groups == {"understanding"} | {g.name for g in full.optimizer.groups}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (["--objective.alignment", "1"], "objective.alignment 1.0: nothing here runs the alignment module"),
         (["--task", "text"], "samples of t2i in a stage of task text; use task: joint"),
         (["--ema_decay", "2"], "ema_decay 2.0: expected a number between 0 and 1"),
         (["--optimizer.groups", "[]"], "expected one or more groups"),

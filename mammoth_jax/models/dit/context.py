@@ -27,11 +27,18 @@ def encode_condition(
     return _refine(dit, tokens, mask.astype(jnp.int32), 1)
 
 
-def encode_packed(dit: DiT, refiner: QFormer | None, condition: PackedCondition) -> Context:
-    """The same for rows that hold several samples."""
-    queries = None
-    if refiner is not None:
-        queries = refiner(condition.features, condition.owner, condition.num_samples)
+def packed_queries(refiner: QFormer, condition: PackedCondition) -> Float[Array, "b q width"]:
+    """The alignment module's tokens for every sample of the rows, sample after sample."""
+    return refiner(condition.features, condition.owner, condition.num_samples)
+
+
+def encode_packed(
+    dit: DiT,
+    refiner: QFormer | None,
+    condition: PackedCondition,
+    queries: Float[Array, "b q width"] | None,
+) -> Context:
+    """:func:`encode_condition` for rows that hold several samples, from their :func:`packed_queries`, if there are any."""
     tokens = take_tokens(_in_width(dit, refiner, condition.features, queries), condition.index)
     return _refine(dit, tokens, condition.segments, condition.num_samples)
 
