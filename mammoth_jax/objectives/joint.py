@@ -72,7 +72,7 @@ def joint_forward(
     """
     drawn = draws_pictures(batch)
     model.require("training on this batch", "text_decoder", *(("dit",) if drawn else ()))
-    decoder, config = model.decoder, model.config
+    decoder = model.decoder
     assert decoder is not None
     embeddings = deepstack = None
     if "patches" in batch:
@@ -83,7 +83,7 @@ def joint_forward(
         segments=batch["token_segments"],
         embeddings=embeddings,
         deepstack=deepstack,
-        taps=config.condition.taps if drawn else None,
+        taps=model.config.condition.taps if drawn else None,
     )
     ntp = next_token_losses_from_hidden(
         out.hidden,
