@@ -14,7 +14,7 @@ from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.pipelines.launch import Progress
 from mammoth_jax.pipelines.loading import Pipeline
-from mammoth_jax.pipelines.options import NEEDED_PARTS, parse_options
+from mammoth_jax.pipelines.options import parse_options, require_mode
 from mammoth_jax.pipelines.output import OutputType, TextToImageOutput
 from mammoth_jax.pipelines.references import Channels, read_reference
 from mammoth_jax.pipelines.shape_plan import KnownShapes
@@ -92,7 +92,7 @@ class EditPipeline(Pipeline):
             seed,
         )
         channels = Channels(use_vision, use_tokens, use_latents and settings.mode != "ar")
-        self.loaded.model.require(f"edit (mode {settings.mode})", *NEEDED_PARTS[settings.mode])
+        require_mode(self.loaded.model, "edit", settings.mode)
         channels.require(self.loaded.model)
         requests = self._with_references(requests, references, channels, progress)
         if think is not None:

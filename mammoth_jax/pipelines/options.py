@@ -12,6 +12,7 @@ from mammoth_jax.core.types import Float, Int
 from mammoth_jax.flow.guidance import guided_steps
 from mammoth_jax.flow.solvers import SOLVERS
 from mammoth_jax.models.backbone.cache import CacheFormat
+from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.pipelines.batching import PictureRequest
 from mammoth_jax.pipelines.step_formats import WeightFormat, check_formats
 from mammoth_jax.processing.prompts import DEFAULT_NEGATIVE_PROMPT
@@ -22,6 +23,16 @@ NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
     "diffusion": ("text_decoder", "dit", "vae"),
     "ar": ("text_decoder", "generation_experts", "mammothtok_codebook", "mammothtok_decoder"),
 }
+
+
+def require_mode(model: Mammoth, doing: str, mode: Mode) -> None:
+    """Raises an :class:`InputError` unless the model has what ``doing`` in this mode needs."""
+    model.require(f"{doing} (mode {mode})", *NEEDED_PARTS[mode])
+    if mode == "diffusion" and model.config.condition.mode == "image":
+        raise InputError(
+            f"{doing}: mode 'diffusion' paints from the prompt's text alone, and this model's diffusion transformer was "
+            "trained on visual tokens alone (condition.mode image); use 'ar+diffusion' or 'ar'"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

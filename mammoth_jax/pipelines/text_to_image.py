@@ -22,7 +22,7 @@ from mammoth_jax.pipelines.development import develop_pictures, develop_token_pi
 from mammoth_jax.pipelines.geometry import picture_size
 from mammoth_jax.pipelines.launch import Progress, launcher
 from mammoth_jax.pipelines.loading import Pipeline
-from mammoth_jax.pipelines.options import NEEDED_PARTS, Picture, TextToImageOptions, parse_options
+from mammoth_jax.pipelines.options import Picture, TextToImageOptions, parse_options, require_mode
 from mammoth_jax.pipelines.output import CONVERT, OutputType, TextToImageOutput
 from mammoth_jax.pipelines.picture_lengths import picture_lengths
 from mammoth_jax.pipelines.programs import (
@@ -172,7 +172,7 @@ class TextToImagePipeline(Pipeline):
     ) -> list[Picture]:
         """Draws one batch, whatever its mixture of prompts, grids and sizes, in a ``shape`` that holds it."""
         loaded = self.loaded
-        loaded.model.require(f"text to image (mode {options.mode})", *NEEDED_PARTS[options.mode])
+        require_mode(loaded.model, "text to image", options.mode)
         if shape is None:
             shape = self.plan(requests, options, len(requests), ShapePolicy(max_buckets=1)).buckets[0].shape
         self.known.add(shape)

@@ -1,5 +1,6 @@
 """Each picture depends on its own prompt and seed alone; few programs; clear errors."""
 
+import dataclasses
 import functools
 
 import jax
@@ -225,6 +226,14 @@ def test_a_missing_part_is_named():
         without.loaded.model.mammothtok.decoder = None
         without("a cat", height=16, width=16, mode="ar")
     assert "mammothtok_decoder" in pipe.loaded.model.parts
+
+
+def test_text_alone_is_refused_where_the_transformer_was_trained_on_visual_tokens_alone():
+    config = tiny_config()
+    condition = dataclasses.replace(config.condition, mode="image")
+    pipe = tiny_pipeline(config=dataclasses.replace(config, condition=condition))
+    with pytest.raises(InputError, match="visual tokens alone .* use 'ar\\+diffusion'"):
+        pipe("a cat", height=16, width=16, mode="diffusion")
 
 
 def test_progress_names_every_stage_before_and_after():
