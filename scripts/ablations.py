@@ -76,6 +76,7 @@ def _features(label: str, layers: str) -> Arm:
 
 _DRAWING = ("drawing", "drawing.overall", "drawing.overall.shuffled")
 _EDITING = ("edit", "edit.overall", "edit.overall.unchanged")
+_TEXT = ("--model.condition.mode=text", "--objective.alignment=0")
 _TOKENS, _DIFFUSION = ("--mode", "ar"), ("--mode", "diffusion")
 # As the recipe has them: experts in the deeper half, several layers; similarity noise, every form of reference.
 _FIRST, _SECOND = _first_stage("first_stage"), _second_stage("second_stage")
@@ -114,7 +115,7 @@ ROWS = (
         *_DRAWING,
         (
             Arm("visual tokens alone", _SECOND, _TOKENS),
-            Arm("diffusion alone", _second_stage("modes_text", "--model.condition.mode=text"), _DIFFUSION),
+            Arm("diffusion alone", _second_stage("modes_text", *_TEXT), _DIFFUSION),
             Arm("both", _SECOND),
         ),
     ),
