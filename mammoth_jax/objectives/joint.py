@@ -160,7 +160,7 @@ def weighted_loss(terms: Terms, whole: Mapping[str, Array], config: JointObjecti
     """The scalar to differentiate for a part of a batch; a term that the batch lacks is 0."""
     factors = {"ntp": config.ntp, "flow": config.flow, "alignment": config.alignment}
     loss = jnp.float32(0)
-    for name in (n for n in factors if n in terms):
+    for name in (n for n in whole if n in terms):
         # no weight is smaller than one token in as many parts as a step can have
         loss = loss + factors[name] * terms[name].total / jnp.maximum(whole[name], 1e-6)
     return loss
