@@ -38,7 +38,7 @@ from mammoth_jax.pipelines.loading import load_model
 from mammoth_jax.training.metrics import FILE, read_metrics
 
 LIMIT = 25 * 10**6  # bytes of the folder
-STAGES = ("vae", "mammothtok", "text", "understanding", "pre_stage1", "pre_stage2", "sft")
+STAGES = ("vae", "mammothtok", "text", "understanding", "pre_stage1", "layouts", "pre_stage2", "sft")
 CARD = "README.md"
 ABOUT = """\
 # nano: the model that comes with mammoth_jax

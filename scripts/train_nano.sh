@@ -3,10 +3,11 @@
 #
 #   scripts/train_nano.sh [FOLDER (runs)]
 #
-# FOLDER gets nano_words, nano_vae, nano_mammothtok, nano_text, nano_understanding, nano_pre_stage1, nano_pre_stage2,
-# nano_sft, and last nano_model in the released format, bfloat16. After MINUTES (150) the stage under way saves and the
-# script ends with status 130; the same command goes on. OVERRIDES are further words for every stage of the model itself,
-# as "--run.seed 1". A folder of finished weights at FOLDER/nano_vae or FOLDER/nano_mammothtok is taken as it is.
+# FOLDER gets nano_words, nano_vae, nano_mammothtok, nano_text, nano_understanding, nano_pre_stage1, nano_layouts,
+# nano_pre_stage2, nano_sft, and last nano_model in the released format, bfloat16. After MINUTES (150) the stage under
+# way saves and the script ends with status 130; the same command goes on. OVERRIDES are further words for every stage
+# of the model itself, as "--run.seed 1". A folder of finished weights at FOLDER/nano_vae or FOLDER/nano_mammothtok is
+# taken as it is.
 # scripts/ship_nano.py FOLDER then puts the model into the package.
 set -euo pipefail
 
@@ -51,7 +52,8 @@ eyes=(--frozen.mammothtok "$folder/nano_mammothtok" --frozen.vae "$folder/nano_v
 stage text "${words[@]}" "${overrides[@]}"
 stage understanding "${words[@]}" --init "$folder/nano_text" "${overrides[@]}"
 stage pre_stage1 "${words[@]}" "${eyes[@]}" --init "$folder/nano_understanding" "${overrides[@]}"
-stage pre_stage2 "${words[@]}" "${eyes[@]}" --init "$folder/nano_pre_stage1" "${overrides[@]}"
+stage layouts "${words[@]}" "${eyes[@]}" --init "$folder/nano_pre_stage1" "${overrides[@]}"
+stage pre_stage2 "${words[@]}" "${eyes[@]}" --init "$folder/nano_layouts" "${overrides[@]}"
 stage sft "${words[@]}" "${eyes[@]}" --init "$folder/nano_pre_stage2" "${overrides[@]}"
 if [[ ! -e $folder/nano_model ]]; then
   python -m checkpoint_convert to-torch "$folder/nano_sft" "$folder/nano_model" --dtype bfloat16
