@@ -1,9 +1,9 @@
 """What the alignment module's queries are asked for beside the flow loss: each adds what stands at a place of its own.
 
-A diffusion transformer that starts from nothing meets queries that say nothing of places, and a Q-Former that starts from
-nothing is hardly told by the flow loss which tokens to read: the two wait for each other.  This term gives every query a
-visual token of its picture, spread evenly over the raster.  The paper has no such loss; its alignment module learns at a
-scale that small runs do not reach.
+A diffusion transformer that starts from nothing meets queries that say nothing of places, and a Q-Former that starts
+from nothing is hardly told by the flow loss which tokens to read: the two wait for each other.  This term gives every
+query a visual token of its picture, spread evenly over the raster.  The paper has no such loss; its alignment module
+learns at a scale that small runs do not reach.
 """
 
 import jax

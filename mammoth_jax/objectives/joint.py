@@ -114,7 +114,7 @@ def joint_forward(
 
 
 def joint_terms(forward: JointForward, batch: Batch, gen_vocab_start_index: int) -> Terms:
-    """Sums and weights: ``ntp``, ``flow`` and ``alignment``, which are trained, and the parts of ``ntp`` by kind of target.
+    """Sums and weights: ``ntp``, ``flow`` and ``alignment``, which are trained, and ``ntp`` by kind of target.
 
     ``ntp_image`` is of all generation tokens; ``ntp_visual`` of the codes among them alone, without the line ends and
     the end of the picture, which a model soon knows.

@@ -30,8 +30,8 @@ def require_mode(model: Mammoth, doing: str, mode: Mode) -> None:
     model.require(f"{doing} (mode {mode})", *NEEDED_PARTS[mode])
     if mode == "diffusion" and model.config.condition.mode == "image":
         raise InputError(
-            f"{doing}: mode 'diffusion' paints from the prompt's text alone, and this model's diffusion transformer was "
-            "trained on visual tokens alone (condition.mode image); use 'ar+diffusion' or 'ar'"
+            f"{doing}: mode 'diffusion' paints from the prompt's text alone, and this model's diffusion transformer "
+            "was trained on visual tokens alone (condition.mode image); use 'ar+diffusion' or 'ar'"
         )
 
 

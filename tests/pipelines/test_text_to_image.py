@@ -232,7 +232,7 @@ def test_text_alone_is_refused_where_the_transformer_was_trained_on_visual_token
     config = tiny_config()
     condition = dataclasses.replace(config.condition, mode="image")
     pipe = tiny_pipeline(config=dataclasses.replace(config, condition=condition))
-    with pytest.raises(InputError, match="visual tokens alone .* use 'ar\\+diffusion'"):
+    with pytest.raises(InputError, match=r"visual tokens alone .* use 'ar\+diffusion'"):
         pipe("a cat", height=16, width=16, mode="diffusion")
 
 

@@ -38,7 +38,7 @@ def encode_packed(
     condition: PackedCondition,
     queries: Float[Array, "b q width"] | None,
 ) -> Context:
-    """:func:`encode_condition` for rows that hold several samples, from their :func:`packed_queries`, if there are any."""
+    """:func:`encode_condition` for rows that hold several samples, from their :func:`packed_queries` if any."""
     tokens = take_tokens(_in_width(dit, refiner, condition.features, queries), condition.index)
     return _refine(dit, tokens, condition.segments, condition.num_samples)
 
