@@ -51,7 +51,7 @@ CHANGES = {
         "axes_dim_rope": [4, 6, 6],
     },
     "vae": {"block_out_channels": [8, 8, 8]},
-    "condition": {"layers": [-2, -3]},
+    "condition": {"layers": [-2, -3], "mode": "text_image"},
 }
 
 
