@@ -80,10 +80,11 @@ class Checkpoints:
         Raises:
           SaveFailed: what was under way could not be written.
         """
-        try:
-            self.wait()
-        finally:
-            self._manager.close()
+        with self._writing():  # both: of two writes that failed, each may raise its own error
+            try:
+                self._manager.wait_until_finished()
+            finally:
+                self._manager.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

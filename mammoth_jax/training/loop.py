@@ -103,8 +103,10 @@ def train(
         finally:
             profiler.close()
             batches.close()
-            checkpoints.close()
-            log.close()
+            try:
+                checkpoints.close()
+            finally:
+                log.close()
     return state
 
 

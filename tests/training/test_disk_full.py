@@ -1,12 +1,16 @@
 """A disk that is full during a save: the run says so, and its last complete checkpoint stays."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import orbax.checkpoint as ocp
 import pytest
+
+from mammoth_jax.training.checkpoint import Checkpoints, SaveFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -66,3 +70,16 @@ def test_the_last_complete_checkpoint_stays_and_the_run_says_so(tmp_path):
     _, last, step = said[1].split()
     assert last == step and int(last) >= 1
     assert "No space left on device" in said[0] and f"the last complete one is of step {last}" in said[0]
+
+
+def test_a_write_whose_error_comes_as_the_run_closes_is_a_failed_save_too(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    original = ocp.CheckpointManager.close
+
+    def full(manager):  # as Orbax does where state and position both failed: the second error waits for the end
+        original(manager)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "close", full)
+    with pytest.raises(SaveFailed, match="No space left on device; there is none yet"):
+        checkpoints.close()
