@@ -65,15 +65,6 @@ class Checkpoints:
         with self._writing():
             self._manager.save(step, args=arguments, force=True)
 
-    def wait(self) -> None:
-        """Returns when every save is on disk.
-
-        Raises:
-          SaveFailed: one is not.
-        """
-        with self._writing():
-            self._manager.wait_until_finished()
-
     def close(self) -> None:
         """Finishes what is under way and frees the threads.
 
