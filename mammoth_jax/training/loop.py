@@ -11,7 +11,7 @@ import dataclasses
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,52 +61,43 @@ def train(
       SaveFailed: a checkpoint could not be written; the message names the last complete one.
     """
     place, share = _Placement(config, mesh), reading_share(mesh)
-    checkpoints = Checkpoints(run, keep_last=config.keep_last, keep_every=config.keep_every)
-    batches = work.batches()
-    with jax.set_mesh(mesh):
+    with ExitStack() as stack:  # closes all of them in turn, whatever one of them raises
+        checkpoints = stack.enter_context(
+            closing(Checkpoints(run, keep_last=config.keep_last, keep_every=config.keep_every))
+        )
+        batches = stack.enter_context(closing(work.batches()))
+        stack.enter_context(jax.set_mesh(mesh))
         state = _resume(work, checkpoints, batches)
         start = int(state.step)
-        log = _Log(work, config, run, start, checkpoints, share[1])
+        log = stack.enter_context(closing(_Log(work, config, run, start, checkpoints, share[1])))
         votes = StopVotes(mesh)
         compiled = compiled_step(votes.counted(work.step), state)
         root = jax.random.key(config.seed)
-        watch, profiler = Stopwatch(), Profiler(run, config.profile_steps)
+        watch, profiler = Stopwatch(), stack.enter_context(closing(Profiler(run, config.profile_steps)))
         peak = None if peak_flops is None else peak_flops * mesh.size / share[1]
-        try:
-            with _stop_requests() as stop:
-                for step in range(start + 1, config.steps + 1):
-                    with watch("data"):
-                        batch = next(batches)
-                    profiler.before(step, state)
-                    with watch("compute"):
-                        state, report = compiled(
-                            state, work.frozen, votes.cast(place(batch), bool(stop)), root
-                        )
-                        report, stopping = votes.read(report, bool(stop))
-                        log.step(step, report, batches)
-                    profiler.after(step, state)
-                    last = step == config.steps
-                    if last or step % config.evaluation_interval == 0:
-                        with watch("evaluation"):
-                            log.add(step, work.evaluate(state, step, run / "pictures"))
-                    if last or stopping or step % config.checkpoint_interval == 0:
-                        with watch("compute"):
-                            log.settle()  # after the step that stops the run nothing is saved
-                        with watch("checkpoint"):
-                            checkpoints.save(step, state, {"hosts": _positions(batches, share[0])})
-                    log.seconds(watch, None if work.load is None else work.load(batch), peak)
-                    if stopping and not last:
-                        raise Interrupted(
-                            f"stopped at step {step} of {config.steps}; the same command goes on"
-                        )
-                log.settle()
-        finally:
-            profiler.close()
-            batches.close()
-            try:
-                checkpoints.close()
-            finally:
-                log.close()
+        stop = stack.enter_context(_stop_requests())
+        for step in range(start + 1, config.steps + 1):
+            with watch("data"):
+                batch = next(batches)
+            profiler.before(step, state)
+            with watch("compute"):
+                state, report = compiled(state, work.frozen, votes.cast(place(batch), bool(stop)), root)
+                report, stopping = votes.read(report, bool(stop))
+                log.step(step, report, batches)
+            profiler.after(step, state)
+            last = step == config.steps
+            if last or step % config.evaluation_interval == 0:
+                with watch("evaluation"):
+                    log.add(step, work.evaluate(state, step, run / "pictures"))
+            if last or stopping or step % config.checkpoint_interval == 0:
+                with watch("compute"):
+                    log.settle()  # after the step that stops the run nothing is saved
+                with watch("checkpoint"):
+                    checkpoints.save(step, state, {"hosts": _positions(batches, share[0])})
+            log.seconds(watch, None if work.load is None else work.load(batch), peak)
+            if stopping and not last:
+                raise Interrupted(f"stopped at step {step} of {config.steps}; the same command goes on")
+        log.settle()
     return state
 
 
