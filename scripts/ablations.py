@@ -67,7 +67,7 @@ def _experts(label: str, **settings: object) -> Arm:
 
 
 def _second_stage(name: str, *words: str) -> Training:
-    return Training(name, "nano/pre_stage2", "pre_stage1", words)
+    return Training(name, "nano/pre_stage2", "layouts", words)
 
 
 def _features(label: str, layers: str) -> Arm:
