@@ -83,6 +83,9 @@ class Chinese:
     def some(self, count: int, shape: Shape, colour: Colour | None = None) -> str:
         return self.counting(count) + self.one(shape, colour)
 
+    def named(self, shape: Shape) -> str:
+        return SHAPE_NAMES[shape]
+
     def the(self, shape: Shape, colour: Colour | None = None) -> str:
         return self.one(shape, colour)
 

@@ -130,6 +130,7 @@ class Composition:
         self.texts: list[Text] = []
         self.overlapped: set[int] = set()
         self.may_overlap = False
+        self.least_size: float = LEAST_SIZE
 
     def scene(self) -> Scene:
         """What was put together."""
@@ -191,8 +192,9 @@ class Composition:
     # Where to show it.
 
     def any_size(self, most: float) -> float:
-        """A size in half pixels."""
-        return self.draws.between(math.ceil(2 * LEAST_SIZE * self.scale), int(2 * most)) / 2
+        """A size in half pixels; ``most`` where the least is above that."""
+        least = min(math.ceil(2 * self.least_size * self.scale), int(2 * most))
+        return self.draws.between(least, int(2 * most)) / 2
 
     def anywhere(self, size: float) -> tuple[float, float]:
         """A centre, in quarter pixels, that keeps a square of ``size`` one pixel inside the picture."""

@@ -61,6 +61,14 @@ _COLOURLESS: tuple[Category, ...] = ("single_object", "two_object", "counting", 
 
 
 @dataclasses.dataclass(frozen=True)
+class Look:
+    """What captions never say and a model may choose: how large items are at least, how often two may overlap."""
+
+    least_size: float = Plan.least_size
+    overlaps: float = Plan.overlaps
+
+
+@dataclasses.dataclass(frozen=True)
 class Drawing:
     """A picture to draw and the words that ask for it."""
 
@@ -84,13 +92,21 @@ def draw_relation(split: Split, draws: Draws) -> ShapeRelation:
 
 
 def drawing(
-    split: Split, category: Category, height: int, width: int, draws: Draws, language: Language
+    split: Split,
+    category: Category,
+    height: int,
+    width: int,
+    draws: Draws,
+    language: Language,
+    look: Look = Look(),
 ) -> Drawing:
-    """A scene of a category and its caption in a language."""
+    """A scene of a category and its caption in a language; ``world`` has its own look."""
     if category == "world":
         scene = sample_scene(split, height, width, draws)
     else:
-        scene = compose(plan_for(split, category, height, width, draws), height, width, draws)
+        plan = plan_for(split, category, height, width, draws)
+        plan = dataclasses.replace(plan, least_size=look.least_size, overlaps=look.overlaps)
+        scene = compose(plan, height, width, draws)
     either = 1 if split == "heldout" else draws.below(2)
     said = caption(scene, draws, language, _STYLES[category][either], category)
     if category in _COLOURLESS:

@@ -58,6 +58,9 @@ class English:
             return with_article(self.one(shape, colour))
         return f"{self.counting(count)} {self.many(shape, colour)}"
 
+    def named(self, shape: Shape) -> str:
+        return with_article(shape)
+
     def the(self, shape: Shape, colour: Colour | None = None) -> str:
         return f"the {self.one(shape, colour)}"
 

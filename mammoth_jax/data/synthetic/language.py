@@ -74,6 +74,10 @@ class Speaker(Protocol):
         """Where something is: ``left of a square``."""
         ...
 
+    def named(self, shape: Shape) -> str:
+        """What a thing is, as an answer: ``a circle``, ``圆形``."""
+        ...
+
     def relation(self, relation: Relation) -> str:
         """Where something is, as an answer: ``left``, ``above``."""
         ...

@@ -48,6 +48,8 @@ class Plan:
         absent: shapes that are not to be there.
         background: None: any.
         allowed: held-out combinations that may arise.
+        least_size: of an item, in a picture of 64 pixels, as far as there is room for it.
+        overlaps: how often two of several items may overlap.
     """
 
     core: tuple[Core, ...] = ()
@@ -58,6 +60,8 @@ class Plan:
     absent: tuple[Shape, ...] = ()
     background: Background | None = None
     allowed: frozenset[Combination] = frozenset()
+    least_size: float = LEAST_SIZE
+    overlaps: float = 0.35
 
 
 def compose(plan: Plan, height: int, width: int, draws: Draws) -> Scene:
@@ -83,13 +87,13 @@ class _PlannedScene(Composition):
         super().__init__(draws, height, width, plan.allowed, frozenset(reserved))
         if plan.background is not None:
             self.background = plan.background
-        self.plan = plan
+        self.plan, self.least_size = plan, plan.least_size
         self.wishes = [Wish(shape, colour, True) for shape, colour in plan.core]
 
     def compose(self) -> Scene:
         plan, draws = self.plan, self.draws
         count = min(len(plan.core) + plan.others, MOST_ITEMS)
-        self.may_overlap = count > 1 and draws.chance(0.35)
+        self.may_overlap = count > 1 and draws.chance(plan.overlaps)
         most = min(MOST_SIZE[max(count, 1) - 1] * self.scale, min(self.height, self.width) - 4.0)
         if plan.text:
             self._write_planned(plan.text)
@@ -160,9 +164,12 @@ class _PlannedScene(Composition):
     def _place_in_halves(self, relation: Relation) -> None:
         """Two items of the least size in the middles of two halves of the rows that the text leaves."""
         first, last = self.free_rows()
-        size = math.ceil(2 * LEAST_SIZE * self.scale) / 2
         x, y = self.width / 2, (first + last) / 2
-        if relation in ("left of", "right of"):
+        beside = relation in ("left of", "right of")
+        room = min(self.width / 2, last - first) if beside else (last - first) / 2
+        least = max(LEAST_SIZE * self.scale, min(self.least_size * self.scale, room - 3))
+        size = math.ceil(2 * least) / 2
+        if beside:
             places = (self.width / 4, y), (self.width * 3 / 4, y)
         else:
             places = (x, (first + y) / 2), (x, (y + last) / 2)

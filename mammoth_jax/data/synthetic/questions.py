@@ -128,7 +128,7 @@ class Interview:
 def interview(
     split: Split, kind: Kind, height: int, width: int, draws: Draws, language: Language
 ) -> Interview:
-    """A scene made for a question of a kind; in train up to two more questions about it.
+    """A scene made for a question of a kind; in train up to four more questions about it.
 
     In heldout the scene always shows something held out: what is asked for, or beside it.
     """
@@ -141,7 +141,7 @@ def interview(
         return interview(split, "reading", height, width, draws, language)
     questions = [first]
     if split == "train" and kind not in TOLD:
-        for _ in range(draws.weighted((0.4, 0.35, 0.25))):
+        for _ in range(draws.below(5)):
             more = _follow_up(scene, questions, by, draws)
             questions += [] if more is None else [more]
     return Interview(scene, language, tuple(questions))
@@ -309,7 +309,7 @@ def _beside(scene: Scene, a: int, b: int, by: Speaker, draws: Draws) -> Question
         return None
     beside = by.beside(holding[0], by.the(second.shape))
     asks = f"beside {holding[0]} {second.shape}"
-    return _question("beside", asks, by, draws, by.one(first.shape), beside=beside)
+    return _question("beside", asks, by, draws, by.named(first.shape), beside=beside)
 
 
 def _corner(scene: Scene, number: int, by: Speaker, draws: Draws) -> Question | None:
@@ -345,6 +345,9 @@ def _follow_up(scene: Scene, known: list[Question], by: Speaker, draws: Draws) -
     asked: list[Callable[[], Question | None]] = [lambda: _reading(scene, by, draws)]
     if scene.items:
         asked += [lambda: _colour(scene, number, by, draws), lambda: _corner(scene, number, by, draws)]
+    if len(scene.items) > 1:
+        other = (number + 1 + draws.below(len(scene.items) - 1)) % len(scene.items)
+        asked.append(lambda: _side(scene, number, other, by, draws))
     for ask in draws.shuffled(asked):
         question = ask()
         if question is not None and question.asks not in [other.asks for other in known]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Example, Place, Task, Turn
 from mammoth_jax.data.record import Picture, Record
+from mammoth_jax.data.synthetic.composition import LEAST_SIZE
 from mammoth_jax.data.synthetic.documents import (
     DOCUMENT_KINDS,
     DOCUMENT_WEIGHTS,
@@ -19,7 +20,7 @@ from mammoth_jax.data.synthetic.documents import (
     DocumentKind,
     document,
 )
-from mammoth_jax.data.synthetic.drawings import CATEGORIES, CATEGORY_WEIGHTS, Drawing, drawing
+from mammoth_jax.data.synthetic.drawings import CATEGORIES, CATEGORY_WEIGHTS, Drawing, Look, drawing
 from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.edits import OPERATIONS, Edit, Operation, sample_edit
 from mammoth_jax.data.synthetic.instructions import instruction
@@ -110,9 +111,14 @@ class SyntheticTask:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticDrawings(SyntheticTask):
-    """Text to image.  ``fields``: ``drawing``, a :class:`Drawing`; ``category``: all of them if None."""
+    """Text to image.  ``fields``: ``drawing``, a :class:`Drawing`; ``category``: all of them if None.
+
+    Raises:
+      InputError: ``look.least_size`` below 12 pixels or ``look.overlaps`` outside 0 to 1.
+    """
 
     category: Category | None = None
+    look: Look = Look()
     task: ClassVar[Task] = "t2i"
     _stream: ClassVar[int] = 1000
 
@@ -120,10 +126,23 @@ class SyntheticDrawings(SyntheticTask):
     def _only(self) -> str | None:
         return self.category
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.look.least_size < LEAST_SIZE or not 0 <= self.look.overlaps <= 1:
+            raise InputError(
+                f"look {self.look}: expected a least_size of at least {LEAST_SIZE} pixels and overlaps from 0 to 1"
+            )
+
+    @property
+    def name(self) -> str:
+        """With the look, where it is not the world's own."""
+        own = "" if self.look == Look() else f"/{self.look.least_size:g}px {self.look.overlaps:g} overlapping"
+        return super().name + own
+
     def __getitem__(self, index: int) -> Record:
         draws = self._draws(index, CATEGORIES)
         category = self.category or CATEGORIES[draws.weighted(CATEGORY_WEIGHTS)]
-        sample = drawing(self.split, category, *self.height_and_width, draws, self._language(draws))
+        sample = drawing(self.split, category, *self.height_and_width, draws, self._language(draws), self.look)
         return self._record(index, (sample.scene,), {"drawing": sample})
 
     def example(self, record: Record, place: Place | None = None) -> Example:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mammoth_jax.core.types import UInt8
 from mammoth_jax.data.synthetic.prompt_spec import PromptSpec
-from mammoth_jax.data.synthetic.score.edit_judge import judge_edit, mean_difference
+from mammoth_jax.data.synthetic.score.edit_judge import judge_edit
 from mammoth_jax.data.synthetic.score.find import find
 from mammoth_jax.data.synthetic.score.judge import judge
 from mammoth_jax.evals.synthetic.samples import Sample
@@ -90,10 +90,9 @@ def judge_edits(
     ``coded`` is the VAE's reconstruction of the picture before.
     """
     before = np.asarray(sample.picture(0))
-    difference = mean_difference(before, coded, sample.edit.changed_boxes)
 
     def judged(measure: str, after: Pixels, file: str) -> list[Mark]:
-        verdict = judge_edit(sample.edit, before, _as_large_as(before, after), difference)
+        verdict = judge_edit(sample.edit, before, _as_large_as(before, after), coded)
         values = {measure: verdict.carried_out and verdict.preserved}
         if measure == SCORE:
             values |= {"carried_out": verdict.carried_out, "preserved": verdict.preserved}

@@ -41,7 +41,7 @@ def judge_edit(
     edit: Edit,
     before: UInt8[np.ndarray, "height width 3"],
     after: UInt8[np.ndarray, "height width 3"],
-    mean_difference_of_reconstruction: float,
+    reconstruction: UInt8[np.ndarray, "height width 3"],
 ) -> EditVerdict:
     """Holds an edited picture against what was asked for.
 
@@ -49,17 +49,18 @@ def judge_edit(
       edit: the edit; its scene ``before`` is what the picture ``before`` shows.
       before: the picture that was given.
       after: the picture that came back, of the same size.
-      mean_difference_of_reconstruction: mean absolute difference, of values 0 to 255, between ``before`` and what the
-        VAE makes of it; see :func:`mean_difference`.
+      reconstruction: what the VAE makes of ``before``; the rest may differ from ``before`` as much as it does, and half
+        of that more.
     """
     found = find(after)
     kept = _kept(edit, found)
     missing = tuple(_missing(edit, found, kept))
     lost = tuple(_lost(edit, kept))
     if edit.operation != "background":
-        difference = mean_difference(before, after, _changed_boxes(edit, found, kept))
-        if difference > MOST_DIFFERENCE * mean_difference_of_reconstruction:
-            allowed = f"{MOST_DIFFERENCE} x {mean_difference_of_reconstruction:.2f}"
+        boxes = _changed_boxes(edit, found, kept)
+        difference, coded = (mean_difference(before, one, boxes) for one in (after, reconstruction))
+        if difference > MOST_DIFFERENCE * coded:
+            allowed = f"{MOST_DIFFERENCE} x {coded:.2f}"
             lost = (*lost, f"the rest differs by {difference:.2f} of 255, more than {allowed}")
     return EditVerdict(not missing, not lost, (*missing, *lost))
 

@@ -25,16 +25,21 @@ def shown(*items: Item) -> np.ndarray:
     return render(dataclasses.replace(BEFORE, items=items))
 
 
+def off(picture: np.ndarray, by: int) -> np.ndarray:
+    """A reconstruction that differs by so much everywhere."""
+    return np.where(picture < 128, picture + by, picture - by).astype(np.uint8)
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_what_was_asked_for_is_right_and_the_unchanged_copy_is_not(operation):
     random = np.random.default_rng(1)
     for index in range(5):
         edit = sample_edit("heldout", operation, 64, 64, Draws(3, 11, index))
         before, after = render(edit.before), worse(render(edit.after), "blur", random)
-        allowed = mean_difference(before, worse(before, "blur", random))
-        verdict = judge_edit(edit, before, after, allowed)
+        coded = worse(before, "blur", random)
+        verdict = judge_edit(edit, before, after, coded)
         assert verdict.correct, (index, verdict.reasons)
-        copy = judge_edit(edit, before, before, allowed)
+        copy = judge_edit(edit, before, before, coded)
         assert not copy.carried_out, index
 
 
@@ -46,19 +51,19 @@ def test_other_items_keep_shape_colour_and_place():
     other = dataclasses.replace(RING, colour="pink")
     circle = dataclasses.replace(RING, shape="circle")
     for wrong in (moved, other, circle):
-        verdict = judge_edit(edit, before, shown(green, wrong), 100.0)
+        verdict = judge_edit(edit, before, shown(green, wrong), off(before, 100))
         assert verdict.carried_out and not verdict.preserved
-    assert judge_edit(edit, before, shown(green, near), 100.0).correct
-    assert not judge_edit(edit, before, shown(green), 100.0).preserved
+    assert judge_edit(edit, before, shown(green, near), off(before, 100)).correct
+    assert not judge_edit(edit, before, shown(green), off(before, 100)).preserved
     more = Item("heart", "pink", (48.0, 14.0), 14.0)
-    assert not judge_edit(edit, before, shown(green, RING, more), 100.0).preserved
+    assert not judge_edit(edit, before, shown(green, RING, more), off(before, 100)).preserved
 
 
 def test_the_rest_may_differ_by_half_as_much_again_as_the_reconstruction():
     edit, before = recolouring(), render(BEFORE)
-    after = np.clip(render(edit.after).astype(int) + 6, 0, 255).astype(np.uint8)
-    assert judge_edit(edit, before, after, 4.1).correct
-    verdict = judge_edit(edit, before, after, 3.9)
+    coded, after = off(before, 4), render(edit.after)
+    assert judge_edit(edit, before, off(after, 6), coded).correct
+    verdict = judge_edit(edit, before, off(after, 7), coded)
     assert verdict.carried_out and not verdict.preserved
 
 
@@ -73,18 +78,18 @@ def test_the_difference_is_that_outside_the_boxes():
 def test_something_removed_leaves_nothing_else_behind():
     edit = Edit("remove", BEFORE, dataclasses.replace(BEFORE, items=(RING,)), 0)
     before = render(BEFORE)
-    assert judge_edit(edit, before, shown(RING), 1.0).correct
-    assert not judge_edit(edit, before, shown(dataclasses.replace(STAR, colour="pink"), RING), 1.0).correct
+    assert judge_edit(edit, before, shown(RING), off(before, 1)).correct
+    assert not judge_edit(edit, before, shown(dataclasses.replace(STAR, colour="pink"), RING), off(before, 1)).correct
     other = Item("heart", "pink", (46.0, 14.0), 14.0)
-    verdict = judge_edit(edit, before, shown(other, RING), 100.0)
+    verdict = judge_edit(edit, before, shown(other, RING), off(before, 100))
     assert verdict.carried_out and not verdict.preserved
 
 
 def test_something_added_may_stand_elsewhere_unless_a_place_was_named():
     heart = Item("heart", "pink", (48.0, 14.0), 14.0)
     edit = Edit("add", BEFORE, dataclasses.replace(BEFORE, items=(STAR, RING, heart)), None, 2)
-    elsewhere = dataclasses.replace(heart, centre=(18.0, 50.0))
-    assert judge_edit(edit, render(BEFORE), shown(STAR, RING, elsewhere), 1.0).correct
+    elsewhere, before = dataclasses.replace(heart, centre=(18.0, 50.0)), render(BEFORE)
+    assert judge_edit(edit, before, shown(STAR, RING, elsewhere), off(before, 1)).correct
     named = dataclasses.replace(edit, where=Corner("top right"))
-    assert judge_edit(named, render(BEFORE), shown(STAR, RING, heart), 1.0).correct
-    assert not judge_edit(named, render(BEFORE), shown(STAR, RING, elsewhere), 1.0).carried_out
+    assert judge_edit(named, before, shown(STAR, RING, heart), off(before, 1)).correct
+    assert not judge_edit(named, before, shown(STAR, RING, elsewhere), off(before, 1)).carried_out
