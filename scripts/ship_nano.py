@@ -13,12 +13,13 @@ of themselves.
 import argparse
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from mammoth_jax import __version__
 from mammoth_jax.cli.eval_synthetic import heading
 from mammoth_jax.core.config import load_yaml
 from mammoth_jax.core.errors import InputError
-from mammoth_jax.core.parameters import named_parameters
+from mammoth_jax.core.parameters import fingerprint, named_parameters
+from mammoth_jax.core.precision import parse_dtype
 from mammoth_jax.core.shipped import FACTS, FOLDER
 from mammoth_jax.evals.synthetic.scores import table
 from mammoth_jax.models.mammoth import PARTS
@@ -140,6 +142,8 @@ def stage_row(run: Path) -> list[str]:
     if not (record / FILE).is_file():
         return [run.name.removeprefix("nano_"), *("" for _ in range(5)), "weights that were there"]
     config, records = load_yaml(record / "config.yaml"), read_metrics(record)
+    if not records:
+        return [run.name.removeprefix("nano_"), *("" for _ in range(5)), "begun, nothing logged"]
     settings, time, steps = config["run"], hours(records), records[-1]["step"]
     rates = [f"{g['name']} {g['schedule']['learning_rate']:g}" for g in config["optimizer"]["groups"]]
     packing = config["data"].get("packing")
@@ -161,25 +165,41 @@ def stage_row(run: Path) -> list[str]:
     ]
 
 
-def scores_section(folder: Path) -> str:
+def scores_section(folder: Path, weights_in: Callable[[str], str]) -> str:
     """Tables of a folder of ``eval synthetic`` under the settings that it records.
 
+    ``weights_in`` gives the fingerprint of the shipped weights in a dtype.
+
     Raises:
-      InputError: it holds no finished scores.
+      InputError: it holds no finished scores, or those of other weights.
     """
     try:
         scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        settings, finished = record["settings"], record["finished"]
+        dtype, weights = settings["dtype"], settings["weights"]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"--scores {folder}: {error}; expected a finished folder of eval synthetic"
         ) from error
+    if finished is None:
+        raise InputError(f"--scores {folder}: its run has not finished; the same command of eval goes on")
+    if weights != weights_in(dtype):
+        raise InputError(
+            f"--scores {folder}: of other weights ({settings.get('model')}: {weights}, not {weights_in(dtype)}); evaluate "
+            "RUNS/nano_model"
+        )
     said = heading(settings).split("\n\n", 1)[1].removesuffix("; `run.json` has all settings.") + "."
     return table(scores, said).replace("\n## ", "\n### ").rstrip("\n") + "\n"
 
 
 def card(runs: Path, facts: Mapping[str, Any], scores: Sequence[Path], limits: str) -> str:
     """The model card; ``scores`` are folders of ``eval synthetic``."""
+
+    @functools.cache
+    def weights_in(dtype: str) -> str:
+        return fingerprint(load_model(runs / "nano_model", dtype=parse_dtype(dtype)).model)
+
     about = {"megabytes": facts["bytes"] / 1e6, "dtypes": ", ".join(facts["dtypes"])}
     head = ("stage", "steps", "a step", "rates", "seed", "hours (of a processor)", "held-out")
     rows = [head, ["---"] * len(head), *(stage_row(runs / f"nano_{stage}") for stage in STAGES)]
@@ -199,7 +219,7 @@ def card(runs: Path, facts: Mapping[str, Any], scores: Sequence[Path], limits: s
         "",
     ]
     lines += ["## Scores", "", "Of `mammoth-jax eval synthetic` (`mammoth_jax/evals/README.md`).", ""]
-    lines += [scores_section(folder) for folder in scores] or ["Not measured yet.", ""]
+    lines += [scores_section(folder, weights_in) for folder in scores] or ["Not measured yet.", ""]
     return "\n".join([*lines, "## Limits", "", limits.strip(), ""])
 
 
@@ -230,8 +250,12 @@ def ship(
             shutil.copyfile(file, folder / file.name)
         (folder / CARD).write_text(card(runs, facts, scores, limits), encoding="utf-8")
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(into, ignore_errors=True)
+    old = into.with_name(f"{into.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if into.exists():
+        into.rename(old)
     fresh.rename(into)
+    shutil.rmtree(old, ignore_errors=True)
     return facts
 
 

@@ -65,7 +65,12 @@ def main() -> None:
         own = drawing_options(args.drawing)
     except ValueError as error:
         parser.error(f"--drawing: {error}; expected NAME=VALUE with {options}")
-    config = MammothConfig.from_preset(args.preset)
+    try:
+        config = MammothConfig.from_preset(args.preset)
+    except InputError as error:
+        parser.error(str(error))
+    if args.out.exists():
+        parser.error(f"--out {args.out} is there already; expected a new folder")
     backbone = config.backbone
     count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
     ranks = train_ranks(texts_in_layouts(args.texts), count)

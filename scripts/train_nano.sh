@@ -20,7 +20,7 @@ export GLIBC_TUNABLES=${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1:
 mkdir -p "$folder"
 
 training=
-trap 'if [[ -n $training ]]; then kill -INT "$training"; wait "$training"; fi; exit 130' INT TERM
+trap 'if [[ -n $training ]]; then kill -INT "$training" || true; wait "$training" || true; fi; exit 130' INT TERM
 
 stage() { # NAME WORDS...: trains it, or goes on, as long as there is time
   local left=$((deadline - $(date +%s))) run=$folder/nano_$1 status=0
@@ -36,6 +36,7 @@ stage() { # NAME WORDS...: trains it, or goes on, as long as there is time
   timeout --signal=INT --preserve-status "$left" mammoth-jax train "nano/$1" --out "$run" "${@:2}" &
   training=$!
   wait "$training" || status=$?
+  training=
   if ((status)); then
     exit "$status"
   fi

@@ -15,7 +15,9 @@ from checkpoint_convert.init_checkpoint import init_checkpoint
 from mammoth_jax.cli.model_options import announce_default, model_source
 from mammoth_jax.core import shipped
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.parameters import fingerprint
 from mammoth_jax.models.config import MammothConfig
+from mammoth_jax.pipelines.loading import load_model
 from tests.script_module import ROOT, script_module
 
 ship_nano = script_module("ship_nano")
@@ -55,9 +57,10 @@ def place(runs, tmp_path_factory):
         "mode": "ar",
         "num_inference_steps": 25,
     }
-    settings |= {"guidance_scale": 3.0, "ar_guidance_scale": 2.5, "seed": 0}
+    settings |= {"guidance_scale": 3.0, "ar_guidance_scale": 2.5, "seed": 0, "dtype": "float32"}
+    settings["weights"] = fingerprint(load_model(runs / "nano_model", dtype="float32").model)
     (runs / "scores").mkdir()
-    (runs / "scores" / "run.json").write_text(json.dumps({"settings": settings}))
+    (runs / "scores" / "run.json").write_text(json.dumps({"settings": settings, "finished": "today"}))
     scores = {"drawing.counting": 0.75, "drawing.counting.zh": 0.5}
     (runs / "scores" / "scores.json").write_text(json.dumps(scores))
     ship_nano.ship(runs, into, [runs / "scores"], "It is random.", "abc123")
@@ -86,6 +89,15 @@ def test_scores_that_are_not_finished_are_refused_and_nothing_changes(runs, plac
     before = (place / "README.md").read_text()
     with pytest.raises(InputError, match="finished folder of eval synthetic"):
         ship_nano.ship(runs, place, [tmp_path], "", "abc")
+    record = json.loads((runs / "scores" / "run.json").read_text())
+    for changed, said in (
+        ({"finished": None}, "has not finished"),
+        ({"settings": record["settings"] | {"weights": "0"}}, "of other weights"),
+    ):
+        (tmp_path / "scores.json").write_text("{}")
+        (tmp_path / "run.json").write_text(json.dumps(record | changed))
+        with pytest.raises(InputError, match=said):
+            ship_nano.ship(runs, place, [tmp_path], "", "abc")
     assert (place / "README.md").read_text() == before
 
 

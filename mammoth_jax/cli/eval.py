@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     from mammoth_jax.core.files import prepare_output_folder
     from mammoth_jax.core.precision import matmul_precision
 
-    args.model = evaluating.with_step_of_run(args.model)
+    args.model, args.lora = map(evaluating.with_step_of_run, (args.model, args.lora))
     if args.benchmark in PUBLISHED:
         evaluate = functools.partial(draw_published, args, PUBLISHED[args.benchmark].layout(args))
     else:
@@ -134,6 +134,8 @@ def draw_published(args: argparse.Namespace, layout: "Layout") -> None:
 
     benchmark = PUBLISHED[args.benchmark]
     pipeline, line = evaluating.load_pipeline(args), ProgressLine()
+    draw = evaluating.make_draw(args, pipeline, line)
+    draw.check([request for job in layout.jobs for request in job.requests])
     own = {name: getattr(args, name) for name in benchmark.options}
     settings = evaluating.run_settings(args, pipeline) | {
         "prompts": evaluating.prompt_settings(args.prompts),
@@ -143,8 +145,9 @@ def draw_published(args: argparse.Namespace, layout: "Layout") -> None:
         for name in ("image_guidance_scale", *(f"use_{channel}" for channel in CHANNELS)):
             del settings[name]
     open_run(args.out, settings, evaluating.session_settings(args), [job.file for job in layout.jobs])
-    drawn = write_layout(layout, args.out, evaluating.make_draw(args, pipeline, line), line)
-    scorer = published_module(args.benchmark).SCORER
-    finish_run(args.out, {"pictures": len(layout.jobs), "scorer": scorer})
+    drawn = write_layout(layout, args.out, draw, line)
+    if args.limit is None:
+        scorer = published_module(args.benchmark).SCORER
+        finish_run(args.out, {"pictures": len(layout.jobs), "scorer": scorer})
     counts = {"pictures": len(layout.jobs), "drawn_now": drawn}
     print(json.dumps(counts) if args.json else f"{args.out}: {len(layout.jobs)} pictures, {drawn} drawn now")

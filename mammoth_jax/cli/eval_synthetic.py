@@ -71,12 +71,13 @@ def evaluate(args: argparse.Namespace) -> None:
     from mammoth_jax.evals.run_record import finish_run, open_run
 
     pipeline, line = evaluating.load_pipeline(args), ProgressLine()
-    what = evaluation(args, pipeline)
+    what, model = evaluation(args, pipeline), means(args, pipeline, line)
+    what.check(model)
     tokens = {"think_tokens": args.riddle_tokens, "answer_tokens": args.answer_tokens}
-    settings = evaluating.run_settings(args, pipeline) | {"count": args.count, **tokens}
+    settings = evaluating.run_settings(args, pipeline) | {"count": args.count, "prompts": what.digest(), **tokens}
     del settings["think"]
     open_run(args.out, settings, evaluating.session_settings(args) | {"tasks": what.tasks}, what.files())
-    scores = what.run(means(args, pipeline, line), heading(settings), line)
+    scores = what.run(model, heading(settings), line)
     finish_run(args.out, {"scores": scores})
     print(json.dumps(scores) if args.json else (args.out / "scores.md").read_text(encoding="utf-8"))
 
@@ -101,7 +102,11 @@ def evaluation(args: argparse.Namespace, pipeline: "TextToImagePipeline") -> "Ev
 
 
 def means(args: argparse.Namespace, pipeline: "TextToImagePipeline", progress: "Progress") -> "Means":
-    """The model as the options say."""
+    """The model as the options say.
+
+    Raises:
+      InputError: it lacks what questions need.
+    """
     from mammoth_jax.evals.synthetic.answers import ChatAnswer
     from mammoth_jax.evals.synthetic.evaluate import Means
     from mammoth_jax.evals.synthetic.reconstructions import reconstructions
@@ -109,6 +114,8 @@ def means(args: argparse.Namespace, pipeline: "TextToImagePipeline", progress: "
     from mammoth_jax.pipelines.think_then_draw import ThinkOptions
 
     draw = evaluating.make_draw(args, pipeline, progress)
+    if "question" in args.tasks:
+        pipeline.loaded.model.require("questions about pictures", "text_decoder", "vision_tower")
     think = dataclasses.replace(draw, think=ThinkOptions(args.riddle_tokens))
     answer = ChatAnswer(ChatPipeline(pipeline.loaded), args.answer_tokens, args.batch)
     return Means(draw, think, answer, reconstructions(pipeline.loaded, args.batch))

@@ -62,7 +62,12 @@ def thinking(args: argparse.Namespace) -> "ThinkOptions | None":
 
 
 def run_settings(args: argparse.Namespace, pipeline: "TextToImagePipeline") -> dict[str, Any]:
-    """Everything that decides the pictures of a run, the checkpoint's own settings included."""
+    """Everything that decides the pictures of a run, the checkpoint's own settings included.
+
+    The weights are there by what they are, too: a folder may hold others when its run goes on.
+    """
+    from mammoth_jax.core.parameters import fingerprint
+
     think = thinking(args)
     return {
         "benchmark": args.benchmark,
@@ -74,6 +79,7 @@ def run_settings(args: argparse.Namespace, pipeline: "TextToImagePipeline") -> d
         **resolved_options(args, pipeline),
         **{f"use_{name}": getattr(args, name, True) for name in CHANNELS},
         **model_settings(args),
+        "weights": fingerprint(pipeline.loaded.model),
     }
 
 

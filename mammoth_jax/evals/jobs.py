@@ -45,6 +45,10 @@ class Drawn:
 class Draw(Protocol):
     """Draws requests: yields the number of each with its picture as they are done, in any order."""
 
+    def check(self, requests: Sequence[Request]) -> None:
+        """Raises an :class:`InputError` for what cannot be drawn, before any is; opens no source."""
+        ...
+
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[int, Drawn]]:
         """See above."""
         ...

@@ -10,10 +10,10 @@ from PIL import Image
 from mammoth_jax.core.progress import Progress
 from mammoth_jax.evals.jobs import Drawn, Request
 from mammoth_jax.pipelines.batching import PictureRequest
-from mammoth_jax.pipelines.options import Picture, TextToImageOptions
+from mammoth_jax.pipelines.options import Picture, TextToImageOptions, require_mode
 from mammoth_jax.pipelines.references import Channels, read_reference
 from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
-from mammoth_jax.pipelines.think_then_draw import ThinkOptions, with_reasoning
+from mammoth_jax.pipelines.think_then_draw import ThinkOptions, require_thinking, with_reasoning
 
 MOST_SOURCE_PIXELS = 2**25
 """Pictures to edit that are held at once: their patches take about 30 bytes a pixel."""
@@ -47,6 +47,24 @@ class PipelineDraw:
     think: ThinkOptions | None = None
     batch_size: int = 16
     progress: Progress | None = None
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """See :class:`mammoth_jax.evals.jobs.Draw`.
+
+        Raises:
+          InputError: a bad size or seed, or a part that the model lacks.
+        """
+        loaded = self.pipeline.loaded
+        require_mode(loaded.model, "text to image", self.options.mode)
+        if self.think is not None:
+            require_thinking(loaded.model)
+        by_source = self.size is None and any(request.source is not None for request in requests)
+        if any(request.source is not None for request in requests):
+            self._channels().require(loaded.model)
+        height, width = self.size or (None, None)
+        grid = None if by_source else self.grid  # it has to fit sizes that nobody knows yet
+        prompts, seeds = ([getattr(request, name) for request in requests] for name in ("prompt", "seed"))
+        self.pipeline.requests(prompts, height, width, grid, 1, seeds)
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[int, Drawn]]:
         """See :class:`mammoth_jax.evals.jobs.Draw`.
@@ -103,10 +121,7 @@ class PipelineDraw:
     ) -> list[PictureRequest]:
         """Each as the pipeline takes it; every source is read once."""
         loaded = self.pipeline.loaded
-        references = {}
-        channels = dataclasses.replace(
-            self.channels, latents=self.channels.latents and self.options.mode != "ar"
-        )
+        references, channels = {}, self._channels()
         with jax.set_mesh(loaded.mesh):
             for name, picture in sources.items():
                 references[name] = read_reference(loaded, picture, channels)
@@ -127,6 +142,12 @@ class PipelineDraw:
             else dataclasses.replace(one, references=(references[request.source.name],))
             for one, request in zip(wanted, requests, strict=True)
         ]
+
+    def _channels(self) -> Channels:
+        """Those that are used: visual tokens alone need no latents."""
+        return dataclasses.replace(
+            self.channels, latents=self.channels.latents and self.options.mode != "ar"
+        )
 
     def _size(self, request: Request, sources: Mapping[str, Image.Image]) -> tuple[int, int]:
         """Height and width."""

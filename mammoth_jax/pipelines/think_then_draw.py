@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.pipelines.batching import PictureRequest, Reasoning, check_words, padded_rows
 from mammoth_jax.pipelines.buckets import bucket
 from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline, read_program, write_program, written_ids
@@ -50,6 +51,11 @@ class ThinkOptions:
         return ChatOptions(**dataclasses.asdict(self)).resolved(loaded)
 
 
+def require_thinking(model: Mammoth) -> None:
+    """Raises an :class:`InputError` unless the model has what reasoning before drawing needs."""
+    model.require("think, then draw", "text_decoder", "generation_experts")
+
+
 def with_reasoning(
     loaded: LoadedModel,
     requests: Sequence[PictureRequest],
@@ -65,7 +71,7 @@ def with_reasoning(
     Raises:
       InputError: options out of range, a prompt that is too long, or a part that the checkpoint lacks.
     """
-    loaded.model.require("think, then draw", "text_decoder", "generation_experts")
+    require_thinking(loaded.model)
     writing = options.writing(loaded)
 
     def key(request: PictureRequest) -> tuple:

@@ -4,11 +4,14 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 from PIL import Image
 
 from mammoth_jax.cli import evaluating
 from mammoth_jax.cli.main import main
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing.generation_config import GenerationSettings
 from tests.evals.stand_in import StandIn
 
@@ -17,6 +20,13 @@ CHECKPOINT = GenerationSettings(
 )
 
 MAKE_DRAW = evaluating.make_draw
+
+
+def loaded_model(settings=CHECKPOINT, weight=0.0, **more):
+    """What a command has loaded: settings, and a model of one weight."""
+    model = nnx.Module()
+    model.scale = nnx.Param(jnp.full((2,), weight))
+    return SimpleNamespace(loaded=SimpleNamespace(settings=settings, model=model, **more))
 
 
 @pytest.fixture
@@ -33,9 +43,7 @@ def drawn(monkeypatch):
         interrupt_after = None
 
     made = Made()
-    monkeypatch.setattr(
-        evaluating, "load_pipeline", lambda args: SimpleNamespace(loaded=SimpleNamespace(settings=CHECKPOINT))
-    )
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: loaded_model())
     monkeypatch.setattr(evaluating, "make_draw", make)
     return made
 
@@ -96,11 +104,11 @@ def test_the_checkpoints_own_negative_prompt_holds_unless_one_is_given(
     drawn, prompts, tmp_path, capsys, monkeypatch, words, negative
 ):
     own = dataclasses.replace(CHECKPOINT, drawing={"negative_prompt": ""})
-    loaded = SimpleNamespace(settings=own, config=None)
-    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: SimpleNamespace(loaded=loaded))
+    pipeline = loaded_model(own, config=None)
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: pipeline)
     run(capsys, "geneval", "--prompts", prompts, "--out", tmp_path / "out", *words)
     assert record(tmp_path / "out")["settings"]["negative_prompt"] == negative
-    draw = MAKE_DRAW(drawn[0][0], SimpleNamespace(loaded=loaded), lambda *report: None)
+    draw = MAKE_DRAW(drawn[0][0], pipeline, lambda *report: None)
     assert draw.options.negative_prompt == negative
 
 
@@ -129,6 +137,25 @@ def test_other_prompts_are_refused(drawn, prompts, tmp_path, capsys):
     assert status == 2 and "prompts was" in error
 
 
+def test_other_weights_in_the_same_place_are_refused(drawn, prompts, tmp_path, capsys, monkeypatch):
+    words = ("geneval", "--prompts", prompts, "--out", tmp_path / "out")
+    run(capsys, *words)
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: loaded_model(weight=1.0))
+    status, _, error = run(capsys, *words)
+    assert status == 2 and "weights was" in error and error.splitlines()[-1].count("was") == 1
+
+
+def test_what_cannot_be_drawn_is_refused_before_the_run_begins(drawn, prompts, tmp_path, capsys, monkeypatch):
+    def check(self, requests):
+        raise InputError(f"seed {requests[0].seed}")
+
+    words = ("geneval", "--prompts", prompts, "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(StandIn, "check", check)
+        assert run(capsys, *words, "--seed", -1)[0] == 2
+    assert run(capsys, *words)[0] == 0
+
+
 @pytest.mark.parametrize("benchmark", ["geneval", "dpg", "imgedit", "gedit", "ueg"])
 def test_without_prompts_the_source_is_named(drawn, tmp_path, capsys, benchmark):
     status, _, error = run(capsys, benchmark, "--out", tmp_path / "out")
@@ -139,7 +166,7 @@ def test_without_prompts_the_source_is_named(drawn, tmp_path, capsys, benchmark)
 def test_the_first_pictures_alone_and_then_the_rest(drawn, prompts, tmp_path, capsys):
     words = ("geneval", "--prompts", prompts, "--out", tmp_path / "out")
     run(capsys, *words, "--limit", 3)
-    assert len(drawn[0][1].asked) == 3
+    assert len(drawn[0][1].asked) == 3 and record(tmp_path / "out")["finished"] is None
     assert "8 pictures, 5 drawn now" in run(capsys, *words)[1]
 
 
@@ -186,8 +213,8 @@ def small_world(drawn, monkeypatch):
     every = [sample for found in asked.values() for sample in found]
     hand, eye = Hand(every), Eye(every)
     made = Means(hand, hand, Mind(asked["question"]), {"vae": exact, "mammothtok": exact})
-    loaded = SimpleNamespace(settings=CHECKPOINT, config=SimpleNamespace(picture_size=64))
-    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: SimpleNamespace(loaded=loaded))
+    pipeline = loaded_model(config=SimpleNamespace(picture_size=64))
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda args: pipeline)
     monkeypatch.setattr(eval_synthetic, "means", lambda args, pipeline, progress: made)
     monkeypatch.setattr(judging, "find", eye)
     monkeypatch.setattr(edit_judge, "find", eye)

@@ -11,6 +11,7 @@ from mammoth_jax.core.initializers import Normal
 from mammoth_jax.core.mesh import make_mesh, single_device_mesh
 from mammoth_jax.core.parameters import (
     abstract,
+    fingerprint,
     initialize,
     named_parameters,
     num_parameters,
@@ -35,6 +36,18 @@ class Outer(nnx.Module):
     def __init__(self):
         self.layers = nnx.List([Inner(), Inner()])
         self.scale = param((3,), (None,))
+
+
+def test_a_fingerprint_is_of_the_values_on_any_mesh():
+    one = initialize(Outer, 3, single_device_mesh())
+    if len(jax.devices()) > 1:
+        assert fingerprint(initialize(Outer, 3, make_mesh({"fsdp": 2}))) == fingerprint(one)
+    assert fingerprint(initialize(Outer, 3, single_device_mesh())) == fingerprint(one)
+    values = named_parameters(one)
+    kernel = np.array(values["layers.0.kernel"][...])
+    swapped = with_parameters(one, {n: p[...] for n, p in values.items()} | {"layers.0.kernel": jnp.asarray(kernel[::-1])})
+    halves = initialize(Outer, 3, single_device_mesh(), jnp.bfloat16)
+    assert len({fingerprint(one), fingerprint(swapped), fingerprint(halves)}) == 3
 
 
 def test_names_are_attribute_paths_in_a_fixed_order():

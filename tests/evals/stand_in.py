@@ -24,6 +24,9 @@ class StandIn:
         self.asked: list[Request] = []
         self.interrupt_after = interrupt_after
 
+    def check(self, requests: Sequence[Request]) -> None:
+        """Draws everything."""
+
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[int, Drawn]]:
         for count, number in enumerate(reversed(range(len(requests)))):
             if count == self.interrupt_after:

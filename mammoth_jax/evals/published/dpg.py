@@ -45,7 +45,7 @@ def layout(
     pairs = _of_folder(prompts) if prompts.is_dir() else _of_table(prompts)
     jobs = tuple(
         Job(
-            f"{as_file_name(stem, prompts)}.png",
+            f"{as_file_name(stem, f'prompt file {prompts}')}.png",
             tuple(Request(prompt, seed + image) for image in range(num_images)),
             grid,
         )

@@ -4,8 +4,9 @@ Its scorer reads ``SAVE/MODEL/fullset/GROUP/LANGUAGE/KEY.png``, the edit, and ``
 a pair that lacks either is left out of the score.  Languages are ``en`` and ``cn``.
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.fields import Field
 from mammoth_jax.data.parquet import Parquet
+from mammoth_jax.data.record import UnreadableRecord
 from mammoth_jax.evals.jobs import Job, Layout, Request, SourcePicture
 from mammoth_jax.evals.published.prompt_files import (
     as_file_name,
@@ -52,7 +54,10 @@ def layout(
     Raises:
       InputError: the file is none of GEdit's, or a source is not there.
     """
+    root = f"{as_file_name(model_name, '--model-name')}/fullset"
     if prompts.is_dir() or prompts.suffix == ".parquet":
+        if images is not None:
+            raise InputError(f"--images {images}: the parquet files of {prompts} hold the pictures themselves")
         rows = _of_parquet(prompts)
     else:
         rows = _of_json(prompts, prompts.parent if images is None else images)
@@ -63,8 +68,8 @@ def layout(
             raise InputError(f"prompt file {prompts}: instruction_language {spoken!r}; expected en or cn")
         if language is not None and spoken != language:
             continue
-        group, key = (as_file_name(record[column], prompts) for column in ("task_type", "key"))
-        stem = f"{as_file_name(model_name, prompts)}/fullset/{group}/{spoken}/{key}"
+        group, key = (as_file_name(record[c], f"prompt file {prompts}") for c in ("task_type", "key"))
+        stem = f"{root}/{group}/{spoken}/{key}"
         request = Request(record["instruction"], seed, source)
         jobs.append(Job(f"{stem}.png", (request,), copies={f"{stem}_SRCIMG.png": source}))
     if not jobs:
@@ -79,15 +84,34 @@ def _of_json(file: Path, root: Path) -> list[tuple[Mapping[str, Any], SourcePict
     return [(record, source_picture(root / record["input_image"])) for record in records]
 
 
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """A record or picture that cannot be read ends the run: its scorer would leave the pair out."""
+    try:
+        yield
+    except UnreadableRecord as error:
+        raise InputError(str(error)) from None
+
+
 def _of_parquet(path: Path) -> list[tuple[Mapping[str, Any], SourcePicture]]:
-    """The records; pictures are read from the files again when they are wanted."""
+    """The records; pictures are read from the files again when they are wanted.
+
+    Raises:
+      InputError: a file cannot be read: without its records the benchmark would be another one.
+    """
     files = str(path / "*.parquet") if path.is_dir() else str(path)
     words = Parquet(files=(files,), picture="", fields=tuple(Field(name=c, column=c) for c in COLUMNS)).open()
     shown = Parquet(files=(files,), picture="input_image").open()
-    records = check_records(path, (words[number].fields for number in range(len(words))), COLUMNS)
+    for name, problem in words.problems.items():
+        raise InputError(f"prompt file {name}: {problem}; download it again")
 
     def opened(number: int) -> Image.Image:
-        return Image.fromarray(shown[number].pictures[0].decode())
+        with _readable():
+            return Image.fromarray(shown[number].pictures[0].decode())
+
+    with _readable():
+        found = [words[number].fields for number in range(len(words))]
+    records = check_records(path, found, COLUMNS)
 
     return [
         (record, SourcePicture(f"{path}:{number}", functools.partial(opened, number)))

@@ -36,7 +36,7 @@ def layout(prompts: Path, *, images: Path | None = None, seed: int = 0) -> Layou
     root = prompts.parent if images is None else images
     jobs = tuple(
         Job(
-            f"{as_file_name(key, prompts)}.png",
+            f"{as_file_name(key, f'prompt file {prompts}')}.png",
             (Request(record["prompt"], seed, source_picture(root / record["id"])),),
         )
         for key, record in zip(found, records, strict=True)

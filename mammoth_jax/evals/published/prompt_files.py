@@ -45,7 +45,7 @@ def read_json_lines(file: Path) -> list[Any]:
       InputError: the file cannot be read, or a line is no JSON.
     """
     found = []
-    for number, line in enumerate(read_text(file).splitlines(), 1):
+    for number, line in enumerate(read_text(file).split("\n"), 1):
         try:
             found += [json.loads(line)] if line.strip() else []
         except json.JSONDecodeError as error:
@@ -69,14 +69,14 @@ def check_records(file: Path, records: Iterable[Any], columns: Sequence[str]) ->
     return found
 
 
-def as_file_name(name: str, file: Path) -> str:
+def as_file_name(name: str, of: str) -> str:
     """The name, which is to become that of a file or folder.
 
     Raises:
-      InputError: it leads elsewhere.
+      InputError: it leads elsewhere; begins with ``of``, where the name is from.
     """
     if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
-        raise InputError(f"prompt file {file}: {name!r} cannot be the name of a file")
+        raise InputError(f"{of}: {name!r} cannot be the name of a file")
     return name
 
 

@@ -43,7 +43,7 @@ def answer_all(
     samples: Sequence[Sample], file: Path, answer: Answer, batch_size: int, progress: Progress
 ) -> dict[tuple[str, str], str]:
     """Answers by sample (its stem) and by whether its picture was shown; those in the file are not asked again."""
-    answers = _read(file)
+    answers = read_answers(file)
     wanted = [(sample, how) for how in (SHOWN, WITHHELD) for sample in samples]
     missing = [one for one in wanted if (one[0].stem, one[1]) not in answers]
     for how in (SHOWN, WITHHELD):
@@ -57,10 +57,12 @@ def answer_all(
     return answers
 
 
-def _read(file: Path) -> dict[tuple[str, str], str]:
+def read_answers(file: Path) -> dict[tuple[str, str], str]:
+    """What :func:`answer_all` has written so far."""
     if not file.is_file():
         return {}
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    # Not splitlines: answers may hold other characters that it takes for the ends of lines.
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     return {(line["file"], line["picture"]): line["answer"] for line in lines}
 
 

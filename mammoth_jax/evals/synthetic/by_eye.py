@@ -91,10 +91,12 @@ def compare(out: Path, sheet: Path) -> dict[str, Any]:
     """How often the reader's yes and no are the scorer's; ``by_chance`` is what their shares alone would give.
 
     Raises:
-      InputError: a line is not filled in, or the scorer has not seen its picture.
+      InputError: there is no sheet, a line is not filled in, or the scorer has not seen its picture.
     """
     marks = _marks(out)
     read: dict[str, bool] = {}
+    if not (sheet / "sheet.csv").is_file():
+        raise InputError(f"{sheet} has no sheet.csv; lay one out first: by_eye sheet {out} {sheet}")
     with (sheet / "sheet.csv").open(encoding="utf-8", newline="") as lines:
         for line in csv.DictReader(lines):
             said = (line["right"] or "").strip().lower()
@@ -125,14 +127,14 @@ def _marks(out: Path) -> dict[str, dict[str, Any]]:
         raise InputError(
             f"{out} has no results.jsonl; score it first: mammoth-jax eval synthetic --out {out}"
         )
-    marks = (json.loads(line) for line in results.read_text(encoding="utf-8").splitlines())
+    marks = (json.loads(line) for line in results.read_text(encoding="utf-8").split("\n") if line)
     return {m["file"]: m for m in marks if m["task"] == "drawing" and m["measure"] == SCORE}
 
 
 def _asked(out: Path) -> dict[str, dict[str, Any]]:
     """What was asked for, by the stem of the files."""
-    lines = (out / "drawing" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    return {line["file"]: line for line in map(json.loads, lines)}
+    lines = (out / "drawing" / "prompts.jsonl").read_text(encoding="utf-8").split("\n")
+    return {line["file"]: line for line in map(json.loads, filter(None, lines))}
 
 
 def _laid_out(pictures: Sequence[Image.Image]) -> Image.Image:

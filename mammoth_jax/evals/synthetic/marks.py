@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mammoth_jax.core.progress import Progress
-from mammoth_jax.data.synthetic import score
+from mammoth_jax.data import synthetic
 from mammoth_jax.data.synthetic.score.answer import judge_answer
+from mammoth_jax.evals.synthetic import judging
 from mammoth_jax.evals.synthetic.answers import SHOWN, WITHHELD
 from mammoth_jax.evals.synthetic.judging import (
     SCORE,
@@ -127,9 +128,9 @@ def work_off(calls: Sequence[Call], workers: int, log: Path, progress: Progress)
 
 
 def scorer_digest() -> str:
-    """The scorer's own code, by content."""
+    """The scorer's own code and that of the world that it knows, by content."""
     whole = hashlib.sha256()
-    for file in sorted(Path(score.__path__[0]).glob("*.py")):
+    for file in [Path(judging.__file__), *sorted(Path(synthetic.__path__[0]).rglob("*.py"))]:
         whole.update(file.read_bytes())
     return whole.hexdigest()[:16]
 
@@ -137,7 +138,7 @@ def scorer_digest() -> str:
 def _read(log: Path, scorer: str) -> dict[str, list[Mark]]:
     """What the log has of this scorer; its last line may be cut short."""
     made: dict[str, list[Mark]] = {}
-    for text in log.read_text(encoding="utf-8").splitlines() if log.is_file() else []:
+    for text in log.read_text(encoding="utf-8").split("\n") if log.is_file() else []:
         try:
             line = json.loads(text)
         except json.JSONDecodeError:

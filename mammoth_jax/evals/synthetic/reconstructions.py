@@ -1,4 +1,4 @@
-"""What the VAE and MammothTok make of a true picture: no drawing through them can be scored higher."""
+"""What the VAE and MammothTok make of a true picture: what coding alone loses of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 

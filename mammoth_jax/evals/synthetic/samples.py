@@ -1,6 +1,7 @@
 """What the model is asked: samples of the held-out combinations, half of them in Chinese."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
@@ -98,9 +99,10 @@ class Sample:
         return line | {"spec": self.spec.to_dict(), "scene": encode(scene)}
 
 
-def samples(task: Task, count: int, picture_size: tuple[int, int] = (64, 64)) -> list[Sample]:
+@functools.cache
+def samples(task: Task, count: int, picture_size: tuple[int, int] = (64, 64)) -> tuple[Sample, ...]:
     """``count`` samples of each kind, kind by kind; the first ones are the same whatever the count."""
-    return [
+    return tuple(
         sample
         for kind in KINDS_OF[task]
         for sample in sorted(
@@ -113,7 +115,7 @@ def samples(task: Task, count: int, picture_size: tuple[int, int] = (64, 64)) ->
             ),
             key=lambda sample: sample.number,
         )
-    ]
+    )
 
 
 def after_caption(edit: Edit, language: Language, number: int) -> Caption:

@@ -94,6 +94,34 @@ def test_only_the_tasks_that_were_asked_for(asked, tmp_path):
     assert {request.source is None for request in model.draw.asked} == {False}
 
 
+def test_a_later_start_scores_what_an_earlier_one_finished(asked, tmp_path):
+    model = means(asked)
+    alone = Evaluation(tmp_path, ("edit-caption",), COUNT, IMAGES)
+    with pytest.raises(InputError, match="ask for both"):
+        alone.check(model)
+    first = run(tmp_path, model, tasks=("drawing", "edit"))
+    drawn = len(model.draw.asked)
+    alone.check(model)
+    both = run(tmp_path, model, tasks=("question", "edit-caption"))
+    assert len(model.draw.asked) == drawn + 7 * COUNT
+    assert first.items() <= both.items() and both["question.overall"] == both["edit.overall.caption_alone"] == 1
+    next(tmp_path.glob("drawing/*/*.png")).unlink()
+    again = run(tmp_path, model, tasks=("question",))
+    assert "drawing.overall" not in again and "edit.overall" in again
+
+
+def test_answers_may_hold_what_ends_lines_elsewhere(asked, tmp_path):
+    model = means(asked)
+    odd = Means(model.draw, model.think, lambda questions: ["a\u2028b\x85"] * len(questions), {})
+    for _ in range(2):
+        assert run(tmp_path, odd, tasks=("question",))["question.overall"] == 0
+
+
+def test_the_digest_is_of_all_prompts(tmp_path):
+    one, other = (Evaluation(tmp_path, tasks, 1).digest() for tasks in (("drawing",), ("question",)))
+    assert one == other != Evaluation(tmp_path, count=2).digest()
+
+
 def test_it_goes_on_where_it_stopped(asked, tmp_path):
     model = means(asked)
 
@@ -116,5 +144,5 @@ def test_edits_need_the_vae_beside_which_they_are_judged(asked, tmp_path):
     model = means(asked)
     blind = Means(model.draw, model.think, model.answer, {})
     with pytest.raises(InputError, match="has no VAE"):
-        run(tmp_path, blind, tasks=("edit",))
+        Evaluation(tmp_path, ("edit",), COUNT, IMAGES).check(blind)
     assert "drawing.overall.vae" not in run(tmp_path, blind, tasks=("drawing",))

@@ -53,6 +53,9 @@ class Hand:
         self._scenes = {(s.prompt, s.stem if s.task == "edit" else None): scene_of(s) for s in samples}
         self.missed, self.asked = missed, []
 
+    def check(self, requests: Sequence[Request]) -> None:
+        """Draws everything."""
+
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[int, Drawn]]:
         for number, request in enumerate(requests):
             self.asked.append(request)
