@@ -67,9 +67,6 @@ class Picture:
             return found
         try:
             with Image.open(io.BytesIO(found)) as picture:
-                if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255
-                    high = (np.asarray(ImageOps.exif_transpose(picture)) >> 8).astype(np.uint8)
-                    return np.repeat(high[..., None], 3, axis=-1)
                 return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
         except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
             raise UnreadablePicture(f"{self.where}: {str(error) or type(error).__name__}") from error

@@ -1,6 +1,7 @@
 """Editing: reference pictures and an instruction in, pictures out, by the programs of text to image."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ class EditPipeline(Pipeline):
     tiling: Tiling = Tiling()
     known: KnownShapes = dataclasses.field(default_factory=KnownShapes)
 
-    @property
+    @functools.cached_property
     def drawing(self) -> TextToImagePipeline:
         """The pipeline that draws; requests without references are its own."""
         return TextToImagePipeline(self.loaded, self.tiling, self.known)

@@ -67,6 +67,8 @@ class LoadedModel:
     def with_lora(self, path: Path | str | None) -> "LoadedModel":
         """The model with adapters merged into its weights, of a run or a folder in PEFT's layout; None changes nothing.
 
+        Merging gives away the kernels that change: after it this model cannot be used any more.
+
         Raises:
           InputError: there are none, or they belong to another model.
         """
@@ -129,11 +131,9 @@ def _load_run(path: Path, dtype: Any, mesh: Mesh, parts: Collection[str] | None)
     run = JointRun.open(path)
     tokenizer, words, decoder = run.tokenizer_of_words(), run.words, run.config.model.backbone.decoder
     last = decoder.gen_vocab_start_index + decoder.gen_vocab_size
-    settings, text_settings = plain_settings(run.config.model, tokenizer), TextGenerationSettings()
+    settings, text_settings = settings_of_words(run.config.model, tokenizer, words), TextGenerationSettings()
     if words is not None:
         text_settings = TextGenerationSettings.from_folder(words, max(last, decoder.vocab_size))
-        if (words / TEXT_TO_IMAGE_FILE).is_file():
-            settings = GenerationSettings.from_folder(words, last)
     model = run.load(mesh, dtype, parts)
     return LoadedModel(model, mesh, tokenizer, settings, words, text_settings, str(path))
 
@@ -187,6 +187,18 @@ def byte_words(config: MammothConfig) -> tuple[Tokenizer, GenerationSettings]:
     if settings.visual_end > decoder.gen_vocab_start_index + decoder.gen_vocab_size:
         raise InputError(f"gen_vocab_size {decoder.gen_vocab_size} does not hold the codebook")
     return tokenizer, settings
+
+
+def settings_of_words(config: MammothConfig, tokenizer: Tokenizer, words: Path | None) -> GenerationSettings:
+    """How visual tokens are drawn as a folder of words says, or plainly where it has no file of that.
+
+    Raises:
+      InputError: the file is malformed, or of another model.
+    """
+    if words is None or not (words / TEXT_TO_IMAGE_FILE).is_file():
+        return plain_settings(config, tokenizer)
+    decoder = config.backbone.decoder
+    return GenerationSettings.from_folder(words, decoder.gen_vocab_start_index + decoder.gen_vocab_size)
 
 
 def plain_settings(config: MammothConfig, tokenizer: Tokenizer) -> GenerationSettings:

@@ -14,7 +14,7 @@ from mammoth_jax.core.parameters import abstract, named_parameters, with_paramet
 from mammoth_jax.models.mammoth import Mammoth
 from mammoth_jax.models.mammothtok.model import MammothTok
 from mammoth_jax.models.vae.model import VAE
-from mammoth_jax.pipelines.loading import LoadedModel, plain_settings
+from mammoth_jax.pipelines.loading import LoadedModel, settings_of_words
 from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 from mammoth_jax.processing.generation_config import GenerationSettings
 from mammoth_jax.processing.tokenizer import Tokenizer
@@ -52,8 +52,7 @@ class StageSamples:
         )
         if jax.process_index() == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            pixels = np.concatenate([np.asarray(picture) for picture in drawn.images], axis=1)
-            picture = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
+            picture = Image.fromarray(np.concatenate(drawn.images, axis=1))
             write_whole(folder / f"{step:08d}.png", lambda path: picture.save(path, format="PNG"))
 
     def _whole(self, model: Mammoth) -> Mammoth:
@@ -71,7 +70,7 @@ def stage_samples(
     """What draws for a stage; None where its configuration asks for no pictures.
 
     Raises:
-      InputError: MammothTok or the VAE is not named.
+      InputError: MammothTok or the VAE is not named, or the words' settings are not this model's.
     """
     if config.samples is None:
         return None
@@ -82,5 +81,5 @@ def stage_samples(
         )
     words = words_folder(config.frozen, init, run)
     tokenizer = read_words(config.model, words)
-    settings = plain_settings(config.model, tokenizer)
+    settings = settings_of_words(config.model, tokenizer, words)
     return StageSamples(config.samples, mesh, tokenizer, settings, mammothtok, vae)

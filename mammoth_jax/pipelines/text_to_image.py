@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from mammoth_jax.flow.schedules import inference_times
 from mammoth_jax.flow.solvers import SOLVERS
 from mammoth_jax.models.backbone.decoder import Decoder
 from mammoth_jax.models.conditions import Condition
+from mammoth_jax.models.dit.config import DiTConfig
 from mammoth_jax.models.vae.config import Tiling
 from mammoth_jax.ops.patchify import patchify
 from mammoth_jax.pipelines.batching import PictureRequest, PromptRows, prompt_rows
@@ -91,7 +93,7 @@ class TextToImagePipeline(Pipeline):
           options: fields of :class:`TextToImageOptions`.
 
         Raises:
-          InputError: a bad size, option or prompt, or a part that the checkpoint lacks.
+          InputError: a bad size, option or prompt, latents of other sizes, or a part that the checkpoint lacks.
         """
         settings = parse_options(options, self.loaded.settings.drawing)
         requests = self.requests(prompt, height, width, grid, num_images_per_prompt, seed)
@@ -121,9 +123,10 @@ class TextToImagePipeline(Pipeline):
         """Draws requests, which may have references and reasoning, bucket by bucket; see :meth:`__call__`."""
         if output_type not in CONVERT:
             raise InputError(f"output_type {output_type!r}: expected one of {sorted(CONVERT)}")
-        if latents is not None and len(latents) != len(requests):
-            raise InputError(f"latents for {len(latents)} pictures, but {len(requests)} are asked for")
+        if latents is not None:
+            _check_latents(latents, requests, self.loaded.config.dit)
         check_reasoning(requests)
+        on_step = None if callback_on_step_end is None else _OnStep(weakref.ref(self), callback_on_step_end)
         drawn: dict[int, Picture] = {}
         for bucket in self.plan(requests, settings, batch_size).buckets:
             for numbers in bucket.launches:
@@ -134,7 +137,7 @@ class TextToImagePipeline(Pipeline):
                     shape=bucket.shape,
                     pixels=output_type != "latent",
                     progress=progress,
-                    on_step=None if callback_on_step_end is None else _OnStep(self, callback_on_step_end),
+                    on_step=on_step,
                 )
                 drawn |= dict(zip(numbers, pictures, strict=True))
                 if progress is not None:
@@ -361,13 +364,32 @@ class TextToImagePipeline(Pipeline):
 
 @dataclasses.dataclass(frozen=True)
 class _OnStep:
-    """A user's callback in the form that the diffusion program calls; equal ones share a compiled program."""
+    """A user's callback in the form that the diffusion program calls; equal ones share a compiled program.
 
-    pipeline: TextToImagePipeline
+    Programs stay in memory with what they call, and must not keep a model there with them.
+    """
+
+    pipeline: weakref.ref[TextToImagePipeline]
     callback: StepCallback
 
     def __call__(self, step: jax.Array, times: jax.Array, latents: jax.Array) -> None:
-        self.callback(self.pipeline, int(step), np.asarray(times), {"latents": np.asarray(latents)})
+        pipeline = self.pipeline()
+        assert pipeline is not None  # it draws
+        self.callback(pipeline, int(step), np.asarray(times), {"latents": np.asarray(latents)})
+
+
+def _check_latents(
+    latents: Float[np.ndarray, "b rows cols c"], requests: Sequence[PictureRequest], dit: DiTConfig
+) -> None:
+    """InputError unless there are latents for each picture, in its size."""
+    for request in requests:
+        (height, width), (rows, cols) = request.size.pixels, request.size.patches
+        expected = (len(requests), rows * dit.patch_size, cols * dit.patch_size, dit.in_channels)
+        if np.shape(latents) != expected:
+            raise InputError(
+                f"latents of shape {np.shape(latents)}: expected {expected} (pictures, rows, columns, channels) for "
+                f"{len(requests)} of {width}x{height} pixels; draw pictures of another size in a call of their own"
+            )
 
 
 def _one_each(name: str, value: Any, count: int) -> list[Any]:

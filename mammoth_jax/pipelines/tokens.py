@@ -64,21 +64,30 @@ class Tokens:
         return pixels[:rows, :cols]
 
     def encode(self, picture: UInt8[np.ndarray, "rows cols 3"]) -> Int[np.ndarray, "gr gc"]:
-        """Code numbers."""
+        """Code numbers.
+
+        Raises:
+          InputError: the encoder or the codebook is absent.
+        """
         return np.asarray(_encode(self.model, jnp.asarray(picture)))
 
     def decode(self, codes: Int[np.ndarray, "gr gc"]) -> UInt8[np.ndarray, "rows cols 3"]:
-        """The picture of code numbers."""
+        """The picture of code numbers.
+
+        Raises:
+          InputError: the decoder or the codebook is absent.
+        """
         return np.asarray(_decode(self.model, jnp.asarray(codes)))
 
 
 @jax.jit
 def _encode(model: MammothTok, picture: Float[jax.Array, "rows cols 3"]) -> Int[jax.Array, "gr gc"]:
-    pixels = as_float(picture).astype(model.decoder.from_code.kernel.dtype)  # type: ignore[union-attr]
+    encoder, _ = model.encoding()
+    pixels = as_float(picture).astype(encoder.to_code.kernel.dtype)
     return model.encode(pixels[None])[0]
 
 
 @jax.jit
 def _decode(model: MammothTok, codes: Int[jax.Array, "gr gc"]) -> UInt8[jax.Array, "rows cols 3"]:
-    dtype = model.decoder.from_code.kernel.dtype  # type: ignore[union-attr]
-    return to_uint8(model.decode(codes[None], dtype))[0]
+    decoder, _ = model.decoding()
+    return to_uint8(model.decode(codes[None], decoder.from_code.kernel.dtype))[0]

@@ -74,12 +74,20 @@ def smart_resize(
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """The picture in RGB; transparent pixels are laid over white."""
+    picture = eight_bits(picture)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         ground = Image.new("RGB", picture.size, (255, 255, 255))
         ground.paste(picture, mask=picture.getchannel("A"))
         return ground
     return picture.convert("RGB")
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """The upper eight bits of greys of sixteen, which Pillow would clip at 255; other pictures as they are."""
+    if not picture.mode.startswith("I;16"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
 
 
 def preprocess(picture: Image.Image, rule: SizeRule = SizeRule()) -> Float[np.ndarray, "rows cols 3"]:

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.files import read_json_object
 from mammoth_jax.core.types import Float, UInt8
-from mammoth_jax.processing.image import MAX_ASPECT
+from mammoth_jax.processing.image import MAX_ASPECT, eight_bits
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
@@ -268,6 +268,7 @@ def load_picture(source: Path | bytes) -> Image.Image:
 
 def over_white(picture: Image.Image) -> Image.Image:
     """The picture in RGB, transparent pixels blended with white in Pillow's integer arithmetic."""
+    picture = eight_bits(picture)
     if "A" in picture.getbands() or picture.info.get("transparency") is not None:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))

@@ -146,18 +146,19 @@ class AdapterWeights:
         return [name.removesuffix(A) for name in self.factors if name.endswith(A)]
 
     def merged(self, values: Mapping[str, Array]) -> Named:
-        """Arrays by name, those that have an adapter changed by it; each in its dtype and its place."""
+        """Arrays by name, those that have an adapter changed by it; each in its dtype and its place.
+
+        The kernels that are changed are given away, one after the other: devices need not have room for both models.
+        """
         scale = jnp.float32(self.alpha / self.rank)
         out = dict(values)
         for name in self.kernels:
             if name in out:
-                kernel = out[name]
-                changed = _merged(kernel, self.factors[name + A], self.factors[name + B], scale)
-                out[name] = jax.device_put(changed, kernel.sharding)
+                change = jax.jit(_merged, donate_argnums=0, out_shardings=out[name].sharding)
+                out[name] = change(out[name], self.factors[name + A], self.factors[name + B], scale)
         return out
 
 
-@jax.jit
 def _merged(kernel: Array, a: Array, b: Array, scale: Array) -> Array:
     return merged_kernel(kernel, a, b, scale).astype(kernel.dtype)
 

@@ -48,6 +48,9 @@ def load_adapters(path: Path | str, config: MammothConfig, mesh: Mesh) -> Adapte
 
 
 def with_adapters(model: M, adapters: AdapterWeights) -> M:
-    """The model with the adapters of its parts merged into their kernels; those of parts that it lacks are left out."""
+    """The model with the adapters of its parts merged into their kernels; those of parts that it lacks are left out.
+
+    The model that is given is given away with the kernels that change.
+    """
     values = {name: p[...] for name, p in named_parameters(model).items()}
     return with_parameters(model, adapters.merged(values))

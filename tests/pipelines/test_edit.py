@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 
 import jax
 import numpy as np
@@ -12,8 +13,10 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.pipelines import text_to_image
 from mammoth_jax.pipelines.edit import EditPipeline
 from mammoth_jax.pipelines.loading import LoadedModel
+from mammoth_jax.pipelines.options import Picture
 from mammoth_jax.pipelines.reference_inputs import reference_latents
 from mammoth_jax.pipelines.references import Channels, read_reference
+from mammoth_jax.pipelines.text_to_image import TextToImagePipeline
 from tests.tiny_model import tiny_pipeline
 
 OPTIONS = {
@@ -120,6 +123,32 @@ def test_a_form_that_is_off_is_not_made_and_the_others_do_not_notice(number):
         assert np.array_equal(some.codes, everything.codes)
     if some.latents is not None:
         assert np.array_equal(some.latents, everything.latents)
+
+
+def test_edits_with_one_callback_share_a_program_that_does_not_keep_the_pipeline(monkeypatch):
+    asked = []
+
+    def generate(self, requests, *_, on_step, **__):
+        asked.append(on_step)
+        return [Picture(request, np.zeros((16, 16, 3), np.uint8), None, None) for request in requests]
+
+    monkeypatch.setattr(TextToImagePipeline, "generate", generate)
+    seen = []
+
+    def watch(pipeline, step, times, values):
+        seen.append((pipeline, step))
+
+    pipe = EditPipeline(pipeline().loaded)
+    for words in ("make it red", "make it blue"):
+        pipe(picture(0), words, callback_on_step_end=watch, **OPTIONS | OFF)
+    first, second = asked  # static arguments of the program
+    assert first == second and hash(first) == hash(second)
+    first(np.int32(1), np.zeros(1), np.zeros((1, 4, 16)))
+    assert seen == [(pipe.drawing, 1)]
+    seen.clear()
+    del pipe
+    gc.collect()
+    assert first.pipeline() is None
 
 
 def test_references_of_two_sizes_and_rows_with_one_or_two_in_one_batch():

@@ -185,11 +185,11 @@ def test_tokenize_prints_the_codes_that_shards_hold_and_reconstructs(runs, tmp_p
     picture = Synthetic(picture_size=32, length=20).open()[0].pictures[0].decode()
     Image.fromarray(np.pad(picture, ((0, 3), (0, 5), (0, 0)))).save(tmp_path / "a.png")
     words = ["tokenize", str(tmp_path / "a.png"), "--model", str(runs["mammothtok"]), "--json"]
-    assert main([*words, "--reconstruct", str(tmp_path / "b.png")]) == 0
+    assert main([*words, "--reconstruct", str(tmp_path / "new" / "b.png")]) == 0
     answer = json.loads(capsys.readouterr().out)
     expected = models(runs)["mammothtok"].encode(picture[None].astype(np.float32) / 127.5 - 1)[0]
     assert answer["codes"] == expected.tolist() and answer["size"] == [32, 32]
-    assert Image.open(tmp_path / "b.png").size == (32, 32)
+    assert Image.open(tmp_path / "new" / "b.png").size == (32, 32)
     assert main(words[:-1]) == 0
     assert [[int(x) for x in line.split()] for line in capsys.readouterr().out.splitlines()] == answer[
         "codes"

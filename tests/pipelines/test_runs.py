@@ -165,3 +165,11 @@ def test_adapters_of_another_model_are_refused(tuned):
 def test_tokenize_has_no_use_for_adapters(capsys, tmp_path):
     assert main(["tokenize", str(tmp_path / "a.png"), "--lora", str(tmp_path)]) == 2
     assert "leave it out" in capsys.readouterr().err
+
+
+def test_tokenize_checks_where_it_writes_before_it_loads(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(Tokens, "open", lambda *_: pytest.fail("loaded before the check"))
+    (tmp_path / "file").write_text("")
+    words = ["tokenize", str(tmp_path / "a.png"), "--preset", "nano"]
+    assert main([*words, "--reconstruct", str(tmp_path / "file" / "b.png")]) == 2
+    assert "cannot write to output folder" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -171,6 +172,21 @@ def test_given_latents_replace_the_seed():
     first = pipe("a cat", latents=noise, seed=1, **kwargs).images[0]
     second = pipe("a cat", latents=noise, seed=2, **kwargs).images[0]
     assert first.dtype == np.float32 and np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "words"),
+    [
+        ((1, 2, 2, 4), 16, "latents of shape (1, 2, 2, 4): expected (1, 4, 4, 4)"),
+        ((1, 4, 4, 3), 16, "latents of shape (1, 4, 4, 3): expected (1, 4, 4, 4)"),
+        ((2, 4, 4, 4), 16, "latents of shape (2, 4, 4, 4): expected (1, 4, 4, 4)"),
+        ((2, 4, 4, 4), [16, 24], "expected (2, 6, 6, 4) (pictures, rows, columns, channels) for 2 of 24x24"),
+    ],
+)
+def test_latents_of_another_size_are_refused_with_the_one_expected(shape, sizes, words):
+    prompts = ["a cat"] * (len(sizes) if isinstance(sizes, list) else 1)
+    with pytest.raises(InputError, match=re.escape(words)):
+        pipeline()(prompts, height=sizes, width=sizes, latents=np.zeros(shape, np.float32))
 
 
 def test_a_callback_sees_every_step_and_the_last_latents():

@@ -81,6 +81,13 @@ def test_transparent_pixels_are_white():
     np.testing.assert_array_equal(np.asarray(to_rgb(picture)), [[[255, 0, 0], [255, 255, 255]]])
 
 
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_greys_of_sixteen_bits_become_the_upper_eight(order):
+    picture = Image.fromarray(np.array([[0, 256 * 7 + 3, 40000, 65535]], order))
+    assert picture.mode.startswith("I;16")
+    assert np.asarray(to_rgb(picture)).tolist() == [[[value] * 3 for value in (0, 7, 156, 255)]]
+
+
 def test_extreme_shapes_are_refused():
     with pytest.raises(InputError, match="200 times"):
         smart_resize(10, 2001, factor=14, min_pixels=784, max_pixels=3211264)

@@ -18,6 +18,7 @@ from mammoth_jax.processing.vision import (
     family_images,
     image_patches,
     load_picture,
+    over_white,
 )
 from tests.processing.nano_processors import NANO_IMAGES
 
@@ -143,6 +144,13 @@ def test_pictures_are_turned_upright():
     exif[0x0112] = 6  # taken with the camera on its side
     picture(10, 30).save(data, "PNG", exif=exif)
     assert load_picture(data.getvalue()).size == (10, 30)
+
+
+def test_files_with_greys_of_sixteen_bits_are_seen_with_the_upper_eight():
+    deep = Image.fromarray(np.array([[0, 256 * 7 + 3], [40000, 65535]], np.uint16))
+    shown = np.asarray(over_white(load_picture(encoded(deep))))
+    assert shown[..., 0].tolist() == [[0, 7], [156, 255]]
+    assert (shown == shown[..., :1]).all()
 
 
 def test_settings_survive_a_round_trip(tmp_path):

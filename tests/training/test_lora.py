@@ -68,6 +68,19 @@ def test_merged_kernels_compute_what_applied_factors_do():
     chex.assert_trees_all_close(stored, {n: p[...] for n, p in named_parameters(merged).items()}, rtol=1e-6)
 
 
+@pytest.mark.parametrize("axes", [{}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_merging_gives_the_kernels_that_change_away_and_nothing_else(axes):
+    net = initialize(LayeredNet, 0, make_mesh(axes) if axes else single_device_mesh())
+    adapters = adapters_of(net, patterns=("split",))
+    base = {n: p[...] for n, p in named_parameters(net).items()}
+    stored = AdapterWeights(random_factors(adapters), 3, 6.0).merged(base)
+    assert stored.keys() == base.keys()
+    assert {n for n, x in base.items() if x.is_deleted()} == {"layers.split.kernel"}
+    assert all(stored[n] is x for n, x in base.items() if n != "layers.split.kernel")
+    before, after = base["layers.split.kernel"], stored["layers.split.kernel"]
+    assert (after.sharding, after.dtype, after.shape) == (before.sharding, before.dtype, before.shape)
+
+
 def a_player(net, adapters):
     labels = dict.fromkeys(adapters.declared, "g0")
     return dataclasses.replace(

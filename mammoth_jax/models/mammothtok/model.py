@@ -45,7 +45,7 @@ class MammothTok(nnx.Module):
         Raises:
           InputError: the encoder or the codebook is absent, or a side is not a multiple.
         """
-        encoder, quantizer = self._encoding()
+        encoder, quantizer = self.encoding()
         return quantizer.encode(encoder(picture))
 
     def encode_patches(self, sequence: PatchSequence) -> Int[Array, "b n"]:
@@ -54,13 +54,28 @@ class MammothTok(nnx.Module):
         Raises:
           InputError: the encoder or the codebook is absent.
         """
-        encoder, quantizer = self._encoding()
+        encoder, quantizer = self.encoding()
         return quantizer.encode(encoder.read(sequence))
 
-    def _encoding(self) -> tuple[TokenEncoder, Quantizer]:
+    def encoding(self) -> tuple[TokenEncoder, Quantizer]:
+        """The parts that turn pictures into tokens.
+
+        Raises:
+          InputError: one of them is absent.
+        """
         if self.encoder is None or self.quantizer is None:
             raise InputError(_absent("encoder and codebook", "turn pictures into tokens"))
         return self.encoder, self.quantizer
+
+    def decoding(self) -> tuple[PictureDecoder, Quantizer]:
+        """The parts that turn tokens into pictures.
+
+        Raises:
+          InputError: one of them is absent.
+        """
+        if self.decoder is None or self.quantizer is None:
+            raise InputError(_absent("decoder and codebook", "turn tokens into pictures"))
+        return self.decoder, self.quantizer
 
     def decode(
         self, ids: Int[Array, "b gr gc"], dtype: DTypeLike = jnp.float32
@@ -70,9 +85,8 @@ class MammothTok(nnx.Module):
         Raises:
           InputError: the decoder or the codebook is absent.
         """
-        if self.decoder is None or self.quantizer is None:
-            raise InputError(_absent("decoder and codebook", "turn tokens into pictures"))
-        return self.decoder(self.quantizer.lookup(ids).astype(dtype)).astype(jnp.float32)
+        decoder, quantizer = self.decoding()
+        return decoder(quantizer.lookup(ids).astype(dtype)).astype(jnp.float32)
 
 
 def to_uint8(picture: Float[Array, "..."]) -> UInt8[Array, "..."]:
