@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mammoth_jax.core.command_parser import CommandParser
 from mammoth_jax.core.errors import InputError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m checkpoint_convert",
         description="Released checkpoints to JAX, back, and assembled from parts.",
     )
@@ -79,6 +80,11 @@ def run(arguments: argparse.Namespace) -> None:
             if arguments.dtype is not None:
                 raise InputError(
                     f"--dtype {arguments.dtype}: {arguments.src} is no training run; its tensors keep their dtypes"
+                )
+            if arguments.part == "lora":
+                raise InputError(
+                    f"--part lora: {arguments.src} is no training run, and only runs have adapters; "
+                    "give RUN or RUN@STEP"
                 )
             to_torch(arguments.src, arguments.dst, arguments.part)
             print(f"wrote {arguments.dst}")

@@ -21,6 +21,7 @@ import numpy as np
 from checkpoint_convert.rules import Shape
 from checkpoint_convert.safetensors_file import DTYPES, Spec
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.files import disk_reason
 
 MANIFEST = "conversion.json"
 PARAMS = "params"
@@ -85,20 +86,33 @@ class ParamsWriter:
         """``[[name, piece], ...]`` of every chunk written."""
 
     def add(self, name: str, piece: Piece, array: np.ndarray) -> None:
-        """Adds a piece; the writer keeps a copy until its chunk is written."""
+        """Adds a piece; the writer keeps a copy until its chunk is written.
+
+        Raises:
+          OSError: a chunk could not be written.
+        """
         if self._pending and sum(x.nbytes for x in self._pending.values()) + array.nbytes > self._limit:
             self._flush()
         self._pending[_key(name, piece)] = np.array(array, order="C")
         self._listed.append([name, [list(bounds) for bounds in piece]])
 
     def _flush(self) -> None:
-        self._checkpointer.save(self._params / f"{len(self.chunks):05d}", self._pending)
+        import jax
+
+        try:
+            self._checkpointer.save(self._params / f"{len(self.chunks):05d}", self._pending)
+        except (ValueError, jax.errors.JaxRuntimeError) as error:  # TensorStore's, whatever the disk says
+            raise OSError(disk_reason(error)) from error
         self.chunks.append(self._listed)
         self._pending, self._listed = {}, []
         _return_freed_memory()
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes what is left.
+
+        Raises:
+          OSError: it could not be written.
+        """
         if self._pending:
             self._flush()
         self._checkpointer.close()

@@ -31,6 +31,8 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
         yield temporary
         os.rename(temporary, target)
     except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+        raise InputError(
+            f"cannot write {target}: {error.strerror or error}; make room there or choose another folder"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

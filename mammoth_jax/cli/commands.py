@@ -9,7 +9,8 @@ from typing import Protocol, cast
 class CommandModule(Protocol):
     """What the module of a command offers.
 
-    A module whose parser has a default ``overrides`` receives there the words that argparse does not know.
+    A module whose parser has a default ``overrides`` receives there the options that it does not declare, with their
+    values, and any words too many.
     """
 
     def add_arguments(self, parser: ArgumentParser) -> None:

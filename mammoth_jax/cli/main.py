@@ -7,11 +7,11 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from mammoth_jax import __version__
 from mammoth_jax.cli.commands import COMMANDS, Command
 from mammoth_jax.cli.platform import prefer_cpu_without_accelerator
+from mammoth_jax.core.command_parser import CommandParser
 from mammoth_jax.core.errors import InputError
 
 PROGRAM = "mammoth-jax"
@@ -45,38 +45,42 @@ def overview() -> str:
     return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists the options of a command."])
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, like every other bad input."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
-
-
 def _run(command: Command, words: Sequence[str]) -> int:
     prefer_cpu_without_accelerator()
     try:
         module = command.load()
-        parser = _Parser(
+        parser = CommandParser(
             prog=f"{PROGRAM} {command.name}",
             description=getattr(module, "__doc__", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
         )
         module.add_arguments(parser)
-        args, unknown = parser.parse_known_args(words)
-        if "overrides" in args:
-            args.overrides = unknown
+        overridable = parser.get_default("overrides") is not None
+        own, overrides = parser.split_overrides(words) if overridable else (words, [])
+        args, unknown = parser.parse_known_args(own)
+        if overridable:
+            args.overrides = [*unknown, *overrides]
         elif unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return module.run(args)
     except InputError as error:
         print(f"{PROGRAM} {command.name}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{PROGRAM} {command.name}: {_refusal(error)}", file=sys.stderr)
+        return 2
     except SystemExit as stop:  # argparse after printing --help
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         print(f"{PROGRAM} {command.name}: interrupted", file=sys.stderr)
         return 130
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused, in one line: the file, where the error names one, and the reason."""
+    if error.strerror is None:
+        return " ".join(str(error).split()) or type(error).__name__
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 if __name__ == "__main__":

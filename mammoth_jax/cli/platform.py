@@ -5,7 +5,10 @@ import importlib.util
 import os
 from pathlib import Path
 
-_GOOGLE = "0x1ae0"  # PCI vendor of TPU chips
+_PCI = Path("/sys/bus/pci/devices")
+_GOOGLE = "0x1ae0"  # PCI vendor of TPU chips, and of the network cards of Google's virtual machines
+# those of the vendor's devices that JAX takes for TPU chips, v2 to v8
+_TPUS = {"0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076", "0x007c", "0x0083"}
 
 
 def prefer_cpu_without_accelerator() -> None:
@@ -25,15 +28,19 @@ def prefer_cpu_without_accelerator() -> None:
 def _has_tpu() -> bool:
     if glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"):
         return True
-    return any(_read(file) == _GOOGLE for file in glob.glob("/sys/bus/pci/devices/*/vendor"))
+    return any(_is_tpu(device) for device in _PCI.glob("*"))
+
+
+def _is_tpu(device: Path) -> bool:
+    return _read(device / "vendor") == _GOOGLE and _read(device / "device") in _TPUS
 
 
 def _has_gpu() -> bool:
     return any(Path(file).exists() for file in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
-def _read(file: str) -> str:
+def _read(file: Path) -> str:
     try:
-        return Path(file).read_text(encoding="ascii").strip()
+        return file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""

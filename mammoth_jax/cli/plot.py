@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the picture and prints its name."""
-    from mammoth_jax.core.files import write_whole
+    from mammoth_jax.core.files import prepare_output_file, write_whole
     from mammoth_jax.training.curves import curves, draw
     from mammoth_jax.training.metrics import read_metrics
 
@@ -37,26 +37,28 @@ def run(args: argparse.Namespace) -> int:
     if not found:
         raise InputError(f"{args.run}: no numbers to draw yet")
     out = args.out or args.run / "curves.png"
+    prepare_output_file(out)
     write_whole(out, lambda path: draw(found, path))
     print(out)
     return 0
 
 
 def _margins(args: argparse.Namespace, records: Sequence[Mapping[str, Any]]) -> int:
-    from mammoth_jax.core.files import write_whole
+    from mammoth_jax.core.files import prepare_output_file, write_whole
     from mammoth_jax.training.curves import draw_panels
     from mammoth_jax.training.margins import margin_panels, margins
 
     if args.names:
         raise InputError("--names chooses curves, --margins has its own: give one of them")
-    found = margins(records)
+    found, panels = margins(records), margin_panels(records)
+    out = args.out or args.run / "margins.png"
+    if panels:
+        prepare_output_file(out)
     for margin in found:
         word = "at most" if margin.below else "at least"
         verdict = "" if margin.holds else "   FALLS SHORT"
         print(f"{margin.name}: {margin.value:.3f} ({word} {margin.bound:g}; {margin.formula}){verdict}")
-    panels = margin_panels(records)
     if panels:
-        out = args.out or args.run / "margins.png"
         write_whole(out, lambda path: draw_panels(panels, path))
         print(out)
     return 0 if all(margin.holds for margin in found) else 1

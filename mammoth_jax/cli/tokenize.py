@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from mammoth_jax.core.compilation_cache import enable_compilation_cache
-    from mammoth_jax.core.files import write_whole
+    from mammoth_jax.core.files import prepare_output_file, write_whole
     from mammoth_jax.core.mesh import make_mesh, parse_mesh, single_device_mesh
     from mammoth_jax.core.precision import matmul_precision, parse_dtype
     from mammoth_jax.pipelines.tokens import Tokens
@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
             f"--lora {args.lora}: adapters change the backbone and the diffusion transformer, and tokenize runs "
             "MammothTok alone; leave it out"
         )
+    if args.reconstruct is not None:
+        prepare_output_file(args.reconstruct)
     enable_compilation_cache()
     announce_default(args)
     mesh = make_mesh(parse_mesh(args.mesh)) if args.mesh else single_device_mesh()

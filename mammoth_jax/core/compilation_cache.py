@@ -9,15 +9,17 @@ import jax
 def enable_compilation_cache() -> Path | None:
     """Keeps compiled programs under ``$XDG_CACHE_HOME/mammoth_jax/programs``; ``JAX_COMPILATION_CACHE_DIR`` goes first.
 
-    Returns the folder, or ``None`` where it cannot be written (the programs are then compiled again).
+    Returns the folder, or ``None`` where there is no home or it cannot be written (the programs are then compiled
+    again).
     """
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if named:
         return Path(named)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammoth_jax" / "programs"
     try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = caches / "mammoth_jax" / "programs"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter: a user without a home
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +16,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Calls ``write`` with a temporary name in the folder of ``path``, then renames to ``path``.
 
     If ``write`` fails, the temporary file is removed and what ``path`` held before is untouched.
+
+    Raises:
+      OSError: the file cannot be written; the error names ``path``.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         write(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:  # it names the temporary file, or none
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -33,6 +39,13 @@ def write_text_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_whole(path, write)
+
+
+def disk_reason(error: Exception) -> str:
+    """What the system refused, in one line, where TensorStore's long message (or another's) tells of it."""
+    text = " ".join(str(error).split())
+    found = re.search(r"([^:]+?) \[os_error_code", text)
+    return (found.group(1).strip() if found else text[:200]) or type(error).__name__
 
 
 def prepare_output_folder(folder: Path) -> None:
@@ -50,6 +63,17 @@ def prepare_output_folder(folder: Path) -> None:
         raise InputError(
             f"cannot write to output folder {folder}: {error.strerror or error}; choose a folder that you may write to"
         ) from error
+
+
+def prepare_output_file(file: Path) -> None:
+    """:func:`prepare_output_folder` of the folder that a file goes into.
+
+    Raises:
+      InputError: the folder cannot be created or written, or ``file`` is a folder itself.
+    """
+    prepare_output_folder(file.parent)
+    if file.is_dir():
+        raise InputError(f"cannot write to output file {file}: it is a folder; give the name of a file")
 
 
 def read_json_object(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from checkpoint_convert.__main__ import main
@@ -118,6 +119,21 @@ def test_unwritable_or_existing_output_is_refused(tmp_path, src, capsys):
     assert "exists already" in message
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "required: command; see python -m checkpoint_convert --help"),
+        (["to-torch", "src", "out", "--part", "dit"], "invalid choice: 'dit'"),
+        (["to-torch", "src", "out", "--pa", "vae"], "unrecognized arguments: --pa vae"),
+        (["to-torch", "src", "out", "--part", "lora"], "only runs have adapters; give RUN or RUN@STEP"),
+    ],
+)
+def test_wrong_options_are_one_line(tmp_path, src, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    message = refused(tmp_path, capsys, *words)
+    assert said in message and len(message.splitlines()) == 1
+
+
 def test_missing_source_and_missing_config_are_refused(tmp_path, src, capsys):
     assert "no checkpoint folder" in refused(
         tmp_path, capsys, "to-jax", tmp_path / "nowhere", tmp_path / "out"
@@ -145,6 +161,18 @@ def test_conversion_that_stops_half_way_leaves_nothing(tmp_path, src, monkeypatc
     assert main(["to-jax", str(src), str(tmp_path / "again")]) == status
     assert sorted(p.name for p in tmp_path.iterdir()) == before
     assert status == 130 or "No space left on device" in capsys.readouterr().err
+
+
+def test_disk_that_is_full_under_the_arrays_is_one_line(tmp_path, src, monkeypatch, capsys):
+    def full(*_):  # in TensorStore's words
+        raise ValueError(
+            'RESOURCE_EXHAUSTED: Error writing local file "/x/0": Failed to write 9 bytes to file 4: '
+            "No space left on device [os_error_code='28']\nsource locations: 1"
+        )
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointer, "save", full)
+    last = refused(tmp_path, capsys, "to-jax", src, tmp_path / "out").splitlines()[-1]  # after the progress
+    assert f"cannot write {tmp_path / 'out'}: No space left on device; make room" in last
 
 
 def test_damaged_converted_folder_is_refused(tmp_path, src):

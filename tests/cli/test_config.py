@@ -44,6 +44,15 @@ def test_overrides_are_typed_and_win(tmp_path, capsys):
     assert (shown["vae"]["scaling_factor"], shown["condition"]["final_norm"]) == (0.25, True)
 
 
+def test_the_value_of_an_override_is_not_taken_for_a_positional(tmp_path, capsys):
+    file = tmp_path / "model.yaml"
+    file.write_text("extends: nano\n")
+    override = ["--vae.scaling_factor", "0.25"]
+    for words in (["show", "--preset", "nano", *override], [*override, "show", str(file)]):
+        assert main(["config", *words]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["vae"]["scaling_factor"] == 0.25
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -53,6 +62,7 @@ def test_overrides_are_typed_and_win(tmp_path, capsys):
         (["--preset", "nano", "--vae.scaling_factor"], "has no value"),
         ([], "give either a FILE or --preset NAME"),
         (["absent.yaml"], "cannot read configuration absent.yaml"),
+        (["--preset", "nano", "--vae.scaling_factor", "--vae.shift_factor", "1"], "unexpected argument '1'"),
     ],
 )
 def test_bad_input_is_named(words, said, capsys):

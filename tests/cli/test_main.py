@@ -1,5 +1,6 @@
 """The entry point: overview without JAX, one line for bad input, exit statuses."""
 
+import errno
 import subprocess
 import sys
 
@@ -97,6 +98,23 @@ def test_interruption_is_130_without_traceback(command, capsys):
     command(run)
     assert entry.main(["verify"]) == 130
     assert capsys.readouterr().err == "mammoth-jax verify: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.png"), "a.png: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("cut\nshort"), "cut short"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_and_status_2(command, capsys, error, said):
+    def run(args):
+        raise error
+
+    command(run)
+    assert entry.main(["verify"]) == 2
+    assert capsys.readouterr().err == f"mammoth-jax verify: {said}\n"
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(command):

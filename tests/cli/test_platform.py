@@ -47,3 +47,21 @@ def test_the_users_choice_stands(machine):
     os.environ["JAX_PLATFORMS"] = "tpu,cpu"
     platform.prefer_cpu_without_accelerator()
     assert os.environ["JAX_PLATFORMS"] == "tpu,cpu"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "device", "found"),
+    [
+        ("0x1ae0", "0x0063", True),  # TPU v5e
+        ("0x1ae0", "0x0042", False),  # a network card of Google's virtual machines
+        ("0x10de", "0x0063", False),
+    ],
+)
+def test_only_a_tpu_chip_on_the_bus_makes_a_tpu_host(tmp_path, monkeypatch, vendor, device, found):
+    slot = tmp_path / "0000:00:04.0"
+    slot.mkdir()
+    (slot / "vendor").write_text(f"{vendor}\n")
+    (slot / "device").write_text(f"{device}\n")
+    monkeypatch.setattr(platform, "_PCI", tmp_path)
+    monkeypatch.setattr(platform.glob, "glob", lambda pattern: [])  # no device files
+    assert platform._has_tpu() is found

@@ -45,7 +45,8 @@ def test_a_fingerprint_is_of_the_values_on_any_mesh():
     assert fingerprint(initialize(Outer, 3, single_device_mesh())) == fingerprint(one)
     values = named_parameters(one)
     kernel = np.array(values["layers.0.kernel"][...])
-    swapped = with_parameters(one, {n: p[...] for n, p in values.items()} | {"layers.0.kernel": jnp.asarray(kernel[::-1])})
+    turned = {n: p[...] for n, p in values.items()} | {"layers.0.kernel": jnp.asarray(kernel[::-1])}
+    swapped = with_parameters(one, turned)
     halves = initialize(Outer, 3, single_device_mesh(), jnp.bfloat16)
     assert len({fingerprint(one), fingerprint(swapped), fingerprint(halves)}) == 3
 
