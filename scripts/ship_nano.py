@@ -186,8 +186,8 @@ def scores_section(folder: Path, weights_in: Callable[[str], str]) -> str:
         raise InputError(f"--scores {folder}: its run has not finished; the same command of eval goes on")
     if weights != weights_in(dtype):
         raise InputError(
-            f"--scores {folder}: of other weights ({settings.get('model')}: {weights}, not {weights_in(dtype)}); evaluate "
-            "RUNS/nano_model"
+            f"--scores {folder}: of other weights ({settings.get('model')}: {weights}, not {weights_in(dtype)}); "
+            "evaluate RUNS/nano_model"
         )
     said = heading(settings).split("\n\n", 1)[1].removesuffix("; `run.json` has all settings.") + "."
     return table(scores, said).replace("\n## ", "\n### ").rstrip("\n") + "\n"

@@ -12,6 +12,7 @@ from mammoth_jax.benchmarks.chips import Chip, chip_of
 from mammoth_jax.benchmarks.tasks import TASKS, abstract_model, resident_weights
 from mammoth_jax.benchmarks.training_step import training_step
 from mammoth_jax.core.config import encode
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.training.joint_config import JointTraining
@@ -77,7 +78,11 @@ class Preflight(Protocol):
         ...
 
     def meshes(self) -> list[dict[str, int]]:
-        """All ways to lay the devices out that waste none."""
+        """All ways to lay the devices out that waste none.
+
+        Raises:
+          InputError: there is none.
+        """
         ...
 
 
@@ -152,23 +157,31 @@ class TrainingPreflight:
 
     def meshes(self) -> list[dict[str, int]]:
         """See :class:`Preflight`."""
-        return training_meshes(self.config, len(slice_devices(self.topology)))
+        return training_meshes(self.config, self.topology, len(slice_devices(self.topology)))
 
 
-def training_meshes(config: JointTraining, devices: int) -> list[dict[str, int]]:
-    """All ways to lay so many devices out for a training step.
+def training_meshes(config: JointTraining, topology: str, devices: int) -> list[dict[str, int]]:
+    """All ways to lay the devices of a slice out for a training step.
 
     Left out are those whose rows do not divide, and more tensor parts than key/value heads: there devices would repeat
     each other's work.
+
+    Raises:
+      InputError: none is left.
     """
     heads, rows = config.model.backbone.decoder.num_kv_heads, config.run.batch_size // config.run.accumulation
     divisors = [n for n in range(1, devices + 1) if devices % n == 0]
-    return [
+    found = [
         {"data": data, "fsdp": devices // data // tensor, "tensor": tensor}
         for data in divisors
         for tensor in divisors
         if devices // data % tensor == 0 and heads % tensor == 0 and rows % (devices // tensor) == 0
     ]
+    if not found:
+        raise InputError(
+            f"no mesh of {topology} divides run.batch_size {config.run.batch_size}; change either"
+        )
+    return found
 
 
 def count_chips(devices: Sequence[Any]) -> int:

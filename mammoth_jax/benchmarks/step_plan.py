@@ -39,8 +39,12 @@ class StepPlan:
     topology: str
 
     def meshes(self) -> list[dict[str, int]]:
-        """All ways to lay the devices out that waste none."""
-        return training_meshes(self.config, num_devices(self.topology))
+        """All ways to lay the devices out that waste none.
+
+        Raises:
+          InputError: there is none.
+        """
+        return training_meshes(self.config, self.topology, num_devices(self.topology))
 
     def __call__(self, mesh: Mapping[str, int]) -> dict[str, Any]:
         """Everything as plain data; bytes are those of one chip.

@@ -39,18 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rules_option(parser)
     parser.add_argument("--size", type=size, metavar="WxH", help="pixels; default: the model's own square")
     parser.add_argument("--grid", type=size, metavar="WxH", help="visual tokens; default: from the size")
-    parser.add_argument(
-        "--batch", type=positive, default=1, metavar="N", help="pictures or conversations (1)"
-    )
-    parser.add_argument("--steps", type=positive, default=50, metavar="N", help="of diffusion (50)")
-    parser.add_argument(
-        "--prompt-tokens", type=positive, default=256, metavar="N", help="words of each prompt (256)"
-    )
-    parser.add_argument(
-        "--answer-tokens", type=positive, default=512, metavar="N", help="of a chat's answer (512)"
-    )
-    parser.add_argument("--references", type=positive, default=1, metavar="N", help="pictures to edit by (1)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="(bfloat16)")
+    parser.add_argument("--batch", type=positive, metavar="N", help="pictures or conversations (1)")
+    parser.add_argument("--steps", type=positive, metavar="N", help="of diffusion (50)")
+    parser.add_argument("--prompt-tokens", type=positive, metavar="N", help="words of each prompt (256)")
+    parser.add_argument("--answer-tokens", type=positive, metavar="N", help="of a chat's answer (512)")
+    parser.add_argument("--references", type=positive, metavar="N", help="pictures to edit by (1)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="(bfloat16)")
     add_loop_options(parser)
     parser.add_argument("--sweep", action="store_true", help="every mesh of the slice, as one table by time")
     parser.add_argument("--sweep-meshes", metavar="MESH;MESH;...", help="these meshes instead, as for --mesh")
@@ -106,13 +100,17 @@ def _preflight(args: argparse.Namespace) -> "Preflight":
 
     if (args.config is None) == (args.task is None):
         raise InputError("give a training configuration, or --task with one of " + ", ".join(TASK_NAMES))
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Workload)}
+    given = {name: value for name, value in given.items() if value is not None}
     if args.config is None:
         if args.overrides:
             raise InputError(f"{args.overrides[0]}: no such option; settings are overridden beside a CONFIG")
-        given = {name: value for name, value in vars(args).items() if value is not None}
-        names = {field.name for field in dataclasses.fields(Workload)}
-        workload = Workload(**{name: value for name, value in given.items() if name in names})
-        return TaskPreflight(args.preset or "nano", args.task, args.topology, workload)
+        return TaskPreflight(args.preset or "nano", args.task, args.topology, Workload(**given))
+    if given:
+        raise InputError(
+            f"--{next(iter(given)).replace('_', '-')} beside {args.config}: only --task has it; a step is as its "
+            "configuration says, whose settings are overridden by name, e.g. --run.batch_size 64"
+        )
     config = load_training(args.config, args.preset, args.overrides)
     if not isinstance(config, JointTraining):
         raise InputError(
@@ -206,7 +204,10 @@ def _sweep(
     import jax
 
     from mammoth_jax.benchmarks.preflight import summary, sweep, verdict
+    from mammoth_jax.core.files import prepare_output_file
 
+    if args.record is not None:
+        prepare_output_file(args.record)
     results: list[dict[str, Any]] = []
     key = {
         **json.loads(json.dumps(preflight.describe())),

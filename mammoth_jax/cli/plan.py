@@ -67,10 +67,6 @@ def _show(plan: "StepPlan", named: Mapping[str, int], args: argparse.Namespace) 
 
     if args.sweep:
         results = [plan(mesh) for mesh in plan.meshes()]
-        if not results:
-            raise InputError(
-                f"no mesh of {args.topology} divides run.batch_size {plan.config.run.batch_size}; change either"
-            )
         results.sort(key=lambda result: (not result["fits"], result["roofline_seconds"], result["hbm"]))
         print("\n".join(table(results)))
         if args.json:

@@ -47,21 +47,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 at the last step, 1 if the guard or a full disk stopped it, 130 if it was interrupted."""
+    import jax
+
     from mammoth_jax.core.compilation_cache import enable_compilation_cache
     from mammoth_jax.core.sharding import parse_rules, use_rules
     from mammoth_jax.training.config_file import load_training
     from mammoth_jax.training.distributed import join_hosts, parse_hosts
+    from mammoth_jax.training.origin import start_of
     from mammoth_jax.training.runs import recorded_rules
 
     if args.hosts is not None:
         join_hosts(parse_hosts(args.hosts))
     enable_compilation_cache()
-    config = load_training(args.config, args.preset, args.overrides)
+    args.init = start_of(args.out, args.init)
+    config = load_training(args.config, args.preset, args.overrides, args.init)
     said = (args.rules, config.run.rules, recorded_rules(args.out))
     rules = next((text for text in said if text is not None), None)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, rules=rules))
     with use_rules(parse_rules(rules or "")):
-        return _train(args, config)
+        try:
+            return _train(args, config)
+        except jax.errors.JaxRuntimeError as error:
+            _end_with_reason(error)
+            raise
+
+
+def _end_with_reason(error: Exception) -> None:
+    """Ends the run of several hosts; of one host, if there is a sentence for a person.
+
+    Raises:
+      InputError: the run does not fit its devices, and starting it again would change nothing.
+    """
+    import jax
+
+    from mammoth_jax.training.device_memory import explain_full_memory
+    from mammoth_jax.training.distributed import leave_lost_run, leave_run
+
+    full, several = explain_full_memory(error), jax.process_count() > 1
+    if full is not None and several:
+        leave_run(full, 2)  # as of wrong input: launchers do not start it again
+    if full is not None:
+        raise InputError(full) from error
+    if several:
+        leave_lost_run(error)
 
 
 def _train(args: argparse.Namespace, config: "TokenizerTraining | JointTraining") -> int:
@@ -71,7 +99,6 @@ def _train(args: argparse.Namespace, config: "TokenizerTraining | JointTraining"
     from mammoth_jax.core.mesh import make_mesh, parse_mesh
     from mammoth_jax.pipelines.stage_samples import stage_samples
     from mammoth_jax.training.checkpoint import SaveFailed
-    from mammoth_jax.training.distributed import leave_lost_run
     from mammoth_jax.training.joint_config import JointTraining
     from mammoth_jax.training.loop import Interrupted, TrainingStopped, train
     from mammoth_jax.training.runs import open_run
@@ -84,10 +111,6 @@ def _train(args: argparse.Namespace, config: "TokenizerTraining | JointTraining"
     try:
         peak = device_peak_flops(jax.devices()[0].device_kind)
         train(work, config.run, args.out, mesh, peak)
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() > 1:
-            leave_lost_run(error)
-        raise
     except (TrainingStopped, SaveFailed) as stopped:
         print(f"mammoth-jax train: {stopped}", file=sys.stderr)
         return 1

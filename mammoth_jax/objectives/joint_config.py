@@ -38,3 +38,8 @@ class JointObjectiveConfig:
                 f"objective: ntp {self.ntp}, flow {self.flow} and alignment {self.alignment} must be 0 or more, and "
                 "one of the first two positive"
             )
+        if self.noise is not None and self.flow == 0:
+            raise InputError(
+                f"objective.noise {self.noise}: without objective.flow nothing is noised; write noise: null, or a flow "
+                "above 0"
+            )

@@ -1,10 +1,10 @@
 """Checkpoints of a run: the state, the position in the data, and nothing half written.
 
 A thin wrapper of Orbax: saves run in the background and appear under their step by a rename; what a killed process left
-is removed at the next start.  A step is a folder ``checkpoints/STEP`` with the items ``state`` and ``data``.
+is removed at the next start.  A step is a folder ``checkpoints/STEP`` with the items ``state`` and ``data``.  Whoever
+only reads a run looks for :func:`complete_steps`: its trainer may be writing the next one meanwhile.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from mammoth_jax.core.errors import InputError
+from mammoth_jax.core.files import disk_reason
 from mammoth_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
@@ -23,8 +24,13 @@ class SaveFailed(Exception):
     """A checkpoint could not be written; the complete ones are untouched."""
 
 
+def complete_steps(run: Path) -> list[int]:
+    """The steps of a run that can be read, oldest first; nothing in its folder is touched."""
+    return sorted(int(folder.name) for folder in (run / FOLDER).glob("*") if folder.name.isdigit())
+
+
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run, for whoever trains it: to open them removes what another is writing.
 
     Args:
       run: the run's folder.
@@ -82,12 +88,11 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:  # TensorStore raises the latter, whatever the disk says
-            found = re.search(r"([^:]+?) \[os_error_code", str(error))
-            reason = found.group(1).strip() if found else str(error).splitlines()[0]
             kept = self.steps()
             last = f"the last complete one is of step {kept[-1]}" if kept else "there is none yet"
             raise SaveFailed(
-                f"a checkpoint could not be written: {reason}; {last}. Make room, then the same command goes on from it"
+                f"a checkpoint could not be written: {disk_reason(error)}; {last}. Make room, then the same "
+                "command goes on from it"
             ) from error
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:

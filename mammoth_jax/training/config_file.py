@@ -10,7 +10,8 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.presets import config_folder, load_preset, resolve_extends
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.measured_latents import with_measured_latents
-from mammoth_jax.training.runs import CONFIG, is_run, split_step
+from mammoth_jax.training.origin import tokenizer_paths
+from mammoth_jax.training.runs import CONFIG, split_step
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 
 TASKS: Mapping[str, type] = {
@@ -23,23 +24,29 @@ TASKS: Mapping[str, type] = {
 """The configuration class of each ``task:``."""
 
 
-def load_training(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Any:
+def load_training(
+    file: Path,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    init: str | None = None,
+) -> Any:
     """The configuration of a run.
 
     Args:
       file: a YAML file, or the name of a shipped one (``mammothtok``).
       preset: takes the place of the file's ``model:`` section.
       overrides: words ``--key.key value``.
+      init: what the run starts from.
 
     Raises:
-      InputError: the file, a preset or a value is not valid.
+      InputError: the file, a preset or a value is not valid, or ``init`` is no model folder.
     """
     data = read_training(file, preset, overrides)
     task = data.get("task")
     if task not in TASKS:
         raise InputError(f"{file}: task {task!r} is not one of {', '.join(sorted(TASKS))}")
     config = decode(TASKS[task], data)
-    return with_measured_vae(config) if isinstance(config, JointTraining) else config
+    return with_measured_vae(config, init) if isinstance(config, JointTraining) else config
 
 
 def run_config(path: Path | str) -> TokenizerTraining | JointTraining:
@@ -71,12 +78,12 @@ def read_training(file: Path, preset: str | None = None, overrides: Sequence[str
     return data
 
 
-def with_measured_vae(config: JointTraining) -> JointTraining:
-    """The stage with the shift and scale of latents that the run measured which trained its VAE."""
-    vae = config.frozen.vae
-    if vae is None or not is_run(vae):
+def with_measured_vae(config: JointTraining, init: str | None = None) -> JointTraining:
+    """The stage with the shift and scale of latents that belong to its VAE, which may be that of ``init``."""
+    vae = config.frozen.vae or tokenizer_paths(config.frozen, init)["vae"]
+    if vae is None:
         return config
-    return dataclasses.replace(config, model=with_measured_latents(config.model, split_step(vae)[0]))
+    return dataclasses.replace(config, model=with_measured_latents(config.model, vae))
 
 
 def _find(file: Path) -> Path:

@@ -72,10 +72,14 @@ def join_hosts(hosts: Hosts, lost_after: int = LOST_AFTER) -> None:
 def leave_lost_run(error: Exception) -> None:
     """Ends this process of a run that lost a host, with the reason: nobody is left to say goodbye to."""
     reason = str(error).splitlines()[0]
-    print(
-        f"host {jax.process_index()} of {jax.process_count()}: a step could not be finished with the other hosts "
-        f"({reason}); start all of them again, they go on from the last checkpoint",
-        file=sys.stderr,
-        flush=True,
+    leave_run(
+        f"a step could not be finished with the other hosts ({reason}); start all of them again, they go on from the "
+        "last checkpoint",
+        1,
     )
-    os._exit(1)
+
+
+def leave_run(reason: str, status: int) -> None:
+    """Ends this process of a run without waiting for the others."""
+    print(f"host {jax.process_index()} of {jax.process_count()}: {reason}", file=sys.stderr, flush=True)
+    os._exit(status)

@@ -9,7 +9,7 @@ from mammoth_jax.core.parameters import abstract
 from mammoth_jax.training.config_file import run_config
 from mammoth_jax.training.joint_export import export_adapters, export_joint
 from mammoth_jax.training.measured_latents import with_measured_latents
-from mammoth_jax.training.runs import load_weights, split_step
+from mammoth_jax.training.runs import load_weights
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 from mammoth_jax.training.tokenizer_kinds import KINDS
 from mammoth_jax.training.trained_model import JointRun
@@ -57,4 +57,4 @@ def _export_tokenizer(
         raise InputError(f"{run} trains {config.task}, not {part}")
     template = abstract(KINDS[config.task](config.model).build)
     model = load_weights(run, template, single_device_mesh())
-    save_part(model, with_measured_latents(config.model, split_step(run)[0]), config.task, dst, dtype)
+    save_part(model, with_measured_latents(config.model, run), config.task, dst, dtype)

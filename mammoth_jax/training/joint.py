@@ -24,6 +24,7 @@ from mammoth_jax.objectives.joint_config import JointObjectiveConfig
 from mammoth_jax.objectives.noise import Neighbours, SimilarityNoise, VisualCodes, nearest_codes
 from mammoth_jax.processing.generation_config import drawing_of_folder
 from mammoth_jax.processing.tokenizer import Tokenizer
+from mammoth_jax.training.checkpoint import complete_steps
 from mammoth_jax.training.flops import StepLoad
 from mammoth_jax.training.hosts import reading_share
 from mammoth_jax.training.joint_config import JointTraining
@@ -66,7 +67,7 @@ def joint_work(
     Args:
       config: what to train, and on what.
       mesh: devices.
-      init: a model folder or a run to start from; random weights by default.
+      init: a model folder or a run to start from (:func:`origin.start_of`); random weights by default.
       run: the run's folder, where what is frozen is kept for those who go on or read the run; None keeps nothing.
       samples: draws pictures after each evaluation.
 
@@ -246,8 +247,10 @@ class _Start:
             for n, x in abstract_arrays(self._player.template, self._mesh).items()
             if n not in self._player.names
         }
-        if self._run is not None and (self._run / FROZEN).is_dir():
-            return read_frozen(self._run, wanted)
+        # what a start left that came to no checkpoint may be of other weights than this one's
+        own_run = self._run if self._run is not None and complete_steps(self._run) else None
+        if own_run is not None and (not wanted or (own_run / FROZEN).is_dir()):
+            return read_frozen(own_run, wanted)
         self._model = self._weights()
         own = named_parameters(self._model)
         return {name: own[name][...] for name in wanted}

@@ -92,8 +92,6 @@ class JointTraining:
         object.__setattr__(self, "optimizer", with_group_patterns(self.optimizer))
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise InputError(f"ema_decay {self.ema_decay}: expected a number between 0 and 1, or null")
-        if self.evaluation_batches < 1:
-            raise InputError(f"evaluation_batches {self.evaluation_batches}: expected 1 or more")
         if self.objective.alignment and "refiner" not in self.parts(self.data):
             raise InputError(
                 f"objective.alignment {self.objective.alignment}: nothing here runs the alignment module; it needs "
@@ -109,6 +107,29 @@ class JointTraining:
         if self.task == "joint" and not any(t in DRAWING for t in self.tasks):
             raise InputError(
                 f"data: a joint stage draws, but there is no source of {', '.join(DRAWING)}; use task: understanding"
+            )
+        self._check_evaluation()
+
+    def _check_evaluation(self) -> None:
+        """Refuses to look at what the stage does not have."""
+        if self.evaluation_batches < 1:
+            raise InputError(f"evaluation_batches {self.evaluation_batches}: expected 1 or more")
+        if self.run.evaluation_pictures != RunConfig.evaluation_pictures:
+            raise InputError(
+                f"run.evaluation_pictures {self.run.evaluation_pictures}: only tokenizers are judged by so many "
+                "pictures; leave it out, and say evaluation_batches"
+            )
+        own = self.parts(self.data)
+        lacking = frozenset() if self.evaluation is None else self.parts(self.evaluation) - own
+        if lacking:
+            raise InputError(
+                f"evaluation: its samples need {', '.join(sorted(lacking))}, which no sample of data runs; leave "
+                "such samples out of evaluation, or train on some"
+            )
+        if self.samples is not None and "dit" not in own:
+            raise InputError(
+                f"samples: {len(self.samples.prompts)} prompts are to be drawn by diffusion, which this stage does not "
+                "run; leave them out, or give it drawing and objective.flow above 0"
             )
 
     @property

@@ -55,6 +55,9 @@ class JointEvaluation:
       mesh: devices.
       batches: opens data in batches of so many rows, from pools that a function may change.
       samples: draws pictures afterwards.
+
+    Raises:
+      InputError: the held-out data cannot be opened.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class JointEvaluation:
         clean = dataclasses.replace(config.objective, noise=None)
         self._objective = JointObjective(config=clean, drawing=DrawByName(config=clean))
         self._terms = jax.jit(self._compute, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        if config.evaluation is not None:  # what is wrong with it is said now, not at the first look
+            self._open(config.evaluation).close()
 
     def __call__(self, state: TrainState, step: int, pictures: Path) -> Numbers:
         """``ntp``, its parts by kind of token, and ``flow``; those that the data has targets of.
@@ -101,9 +106,7 @@ class JointEvaluation:
         change_pools: ChangePools = list,
         change_batch: Callable[[HostBatch], HostBatch] = dict,
     ) -> dict[str, float]:
-        run = self._config.run
-        rows = run.batch_size // run.accumulation
-        batches = self._batches(data, rows, change_pools)
+        run, batches = self._config.run, self._open(data, change_pools)
         place = NamedSharding(self._mesh, PartitionSpec(current_rules().batch))
         sums: list[tuple[dict[str, LossSum], Array]] = []
         try:
@@ -119,6 +122,10 @@ class JointEvaluation:
         numbers = {name: term.total / term.weight for name, term in total.items() if term.weight}
         counts = np.sum([counts for _, counts in sums], axis=0)
         return numbers | ({"visual_entropy": entropy(counts)} if counts.any() else {})
+
+    def _open(self, data: JointDataConfig, change_pools: ChangePools = list) -> Batches:
+        run = self._config.run
+        return self._batches(data, run.batch_size // run.accumulation, change_pools)
 
     def _compute(
         self, own: Named, rest: Named, batch: Batch, key: PRNGKeyArray

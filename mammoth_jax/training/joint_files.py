@@ -17,6 +17,7 @@ from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.models.mammothtok.model import MammothTok
 from mammoth_jax.models.vae.model import VAE
 from mammoth_jax.processing.tokenizer import Tokenizer
+from mammoth_jax.training.checkpoint import complete_steps
 from mammoth_jax.training.joint_config import FrozenFiles
 from mammoth_jax.training.origin import tokenizer_paths
 from mammoth_jax.training.runs import is_run, split_step
@@ -28,29 +29,33 @@ WORDS = "words"
 
 
 def words_folder(files: FrozenFiles, init: str | None, run: Path | None) -> Path | None:
-    """Where the tokenizer's files are: in the run that goes on, as configured, or in what the weights come from.
+    """Where the tokenizer's files are: in the run if it has a checkpoint, as configured, or in what the weights are of.
 
     Raises:
       InputError: the configured folder is not there.
     """
     if files.words is not None and not Path(files.words).is_dir():
         raise InputError(f"frozen.words {files.words}: no such folder; name one with a tokenizer's files")
-    places = [None if run is None else run / WORDS, files.words and Path(files.words)]
+    own = None if run is None or not complete_steps(run) else run / WORDS
+    places = [own, files.words and Path(files.words)]
     if init is not None:
         places.append(split_step(init)[0] / WORDS if is_run(init) else Path(init))
     return next((place for place in places if place and place.is_dir()), None)
 
 
 def keep_words(folder: Path | None, run: Path) -> None:
-    """Copies the tokenizer's files into the run, once; of several hosts the first one does."""
-    if folder is None or (run / WORDS).exists() or jax.process_index() != 0:
+    """Copies the tokenizer's files into the run, in place of an earlier start's; of several hosts the first does."""
+    if jax.process_index() != 0:
         return
     partial = run / f"{WORDS}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for file in side_files(folder):
-        shutil.copy(file, partial / Path(file).name)
-    partial.rename(run / WORDS)
+    if folder is not None:
+        partial.mkdir()
+        for file in side_files(folder):
+            shutil.copy(file, partial / Path(file).name)
+    shutil.rmtree(run / WORDS, ignore_errors=True)
+    if folder is not None:
+        partial.rename(run / WORDS)
 
 
 def read_words(config: MammothConfig, folder: Path | None) -> Tokenizer:

@@ -257,12 +257,15 @@ class _Log:
         report = jax.device_get(pending.report)
         terms = {name: float(term.total / term.weight) for name, term in report.terms.items() if term.weight}
         norms = {f"gradient_norm/{name}": float(norm) for name, norm in report.gradient_norms.items()}
-        skips = self._guard(pending.step, bool(report.applied), report.guard, terms | norms)
+        applied = bool(report.applied)
+        skips = self._guard(pending.step, applied, report.guard, terms | norms)
         terms, norms = ({n: x for n, x in numbers.items() if np.isfinite(x)} for numbers in (terms, norms))
         self._console(pending.step, terms, pending.more)
         if not self._writers or not self._logged(pending):
             return
-        rates = {f"learning_rate/{n}": float(rate(pending.step - 1)) for n, rate in self._work.rates.items()}
+        # schedules go by the optimiser's count, which a skipped step leaves as it was
+        taken = pending.step - skips.get("skipped_steps", 0) - applied
+        rates = {f"learning_rate/{n}": float(rate(taken)) for n, rate in self._work.rates.items()}
         for writer in self._writers:
             writer.write(pending.step, {**terms, **norms, **skips, **rates, **pending.data, **pending.more})
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.files import write_text_whole
 
-FILE = "metrics.jsonl"
+FILE, WANDB_ID = "metrics.jsonl", "wandb_id"
 Numbers = Mapping[str, Any]
 """Names to numbers; groups are written ``group/name``."""
 
@@ -70,16 +71,22 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A Weights & Biases run with the name of the run's folder (extra ``wandb``); it resumes under the same id."""
+    """A Weights & Biases run with the name of the run's folder (extra ``wandb``); it resumes under the id in there.
+
+    ``step`` is a metric of its own: W&B's steps only grow, and a run goes on from a checkpoint before its last line.
+    """
 
     def __init__(self, run: Path, step: int):
         wandb = _extra("wandb", "wandb")
         name = run.resolve().name
-        self._run = wandb.init(project="mammoth_jax", name=name, id=name, resume="allow", dir=str(run))
+        self._run = wandb.init(
+            project="mammoth_jax", name=name, id=_kept_id(run / WANDB_ID), resume="allow", dir=str(run)
+        )
+        self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, numbers: Numbers) -> None:
         """See :class:`Writer`."""
-        self._run.log(dict(numbers), step=step)
+        self._run.log({"step": step, **numbers})
 
     def close(self) -> None:
         """See :class:`Writer`."""
@@ -110,6 +117,13 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise InputError(f"{file}, line {number} is not JSON: {line[:60]!r}") from error
     return records
+
+
+def _kept_id(file: Path) -> str:
+    """What is in the file; at first a new one, as names of folders repeat."""
+    if not file.exists():
+        write_text_whole(file, secrets.token_hex(8))
+    return file.read_text(encoding="utf-8").strip()
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Training runs on disk: what they were told, and the weights of their checkpoints."""
 
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mammoth_jax.core.config import decode, dump_yaml, encode, load_yaml
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.files import prepare_output_folder, write_text_whole
 from mammoth_jax.core.parameters import named_parameters, with_parameters
-from mammoth_jax.training.checkpoint import FOLDER, Checkpoints
+from mammoth_jax.training.checkpoint import FOLDER, complete_steps
 from mammoth_jax.training.hosts import gather
 from mammoth_jax.training.lora import A, AdapterWeights, B, LoRA
 from mammoth_jax.training.state import parameter_shardings
@@ -218,6 +219,16 @@ def read_arrays(
     return out
 
 
+def read_carried(path: Path | str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What objectives of a run kept from step to step (``TrainState.carried``), the wanted arrays by their names alone.
+
+    Raises:
+      InputError: there is no such checkpoint.
+    """
+    with ocp.PyTreeCheckpointer() as reader:
+        return _partly(reader, _checkpoint(path), {"carried": dict(wanted)})["carried"]
+
+
 def read_adapters(path: Path | str, mesh: Mesh, kernels: Iterable[str] | None = None) -> AdapterWeights:
     """The adapters of a run (of these kernels; None is all), float32, on every device.
 
@@ -242,10 +253,13 @@ def read_adapters(path: Path | str, mesh: Mesh, kernels: Iterable[str] | None = 
 
 
 def save_frozen(run: Path, arrays: Mapping[str, jax.Array]) -> None:
-    """Writes the weights that a run reads and never trains, once: its checkpoints do not repeat them."""
-    if arrays and not (run / FROZEN).exists():
+    """Writes the weights that a run reads and never trains, in place of an earlier start's; checkpoints lack them."""
+    folder = (run / FROZEN).resolve()
+    if arrays:
         with ocp.PyTreeCheckpointer() as writer:
-            writer.save((run / FROZEN).resolve(), dict(arrays))
+            writer.save(folder, dict(arrays), force=True)
+    elif jax.process_index() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_frozen(run: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -267,9 +281,7 @@ def read_frozen(run: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[s
 def _checkpoint(path: Path | str) -> Path:
     """The folder of a checkpoint's state."""
     run, step = split_step(path)
-    checkpoints = Checkpoints(run)
-    steps = checkpoints.steps()
-    checkpoints.close()
+    steps = complete_steps(run)
     step = step if step is not None else (steps[-1] if steps else None)
     if step not in steps:
         raise InputError(

@@ -5,6 +5,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from mammoth_jax.training.adversary import load_adversary
+from mammoth_jax.training.checkpoint import complete_steps
 from mammoth_jax.training.joint import joint_work
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.joint_evaluation import SamplePictures
@@ -27,7 +29,7 @@ def build_work(
     Args:
       config: of one of the tasks in ``config_file.TASKS``.
       mesh: devices.
-      init: a model folder or a run to take the start weights from.
+      init: a model folder or a run to take the start weights from; those of a run that goes on are its own.
       run: the run's folder, which may not be there yet.
       samples: draws pictures with the weights of a stage.
 
@@ -36,8 +38,12 @@ def build_work(
     """
     if isinstance(config, TokenizerTraining):
         kind = KINDS[config.task](config.model)
-        start = None if init is None else load_tokenizer(init, kind, mesh)
-        return tokenizer_work(config, mesh, start)
+        goes_on = run is not None and complete_steps(run)
+        if init is None or goes_on:
+            return tokenizer_work(config, mesh)
+        start, own = load_tokenizer(init, kind, mesh), config.discriminator
+        adversary = None if own is None else load_adversary(init, kind.part, own.network, mesh)
+        return tokenizer_work(config, mesh, start, adversary)
     if isinstance(config, JointTraining):
         return joint_work(config, mesh, init, run, samples)
     raise TypeError(f"no task for {type(config).__name__}")

@@ -27,28 +27,35 @@ from mammoth_jax.objectives.tokenizer import (
     generator_terms,
 )
 from mammoth_jax.objectives.tokenizer_config import AdversarialConfig
+from mammoth_jax.training.adversary import DISCRIMINATOR, Adversary, new_adversary
 from mammoth_jax.training.batches import open_batches
 from mammoth_jax.training.muon import stacked_matrices
 from mammoth_jax.training.optimizer import AdamWConfig, assign_groups, build_optimizer, learning_rates
 from mammoth_jax.training.player import Models, Objective, Outcome, Player
-from mammoth_jax.training.state import TrainState, create_state
+from mammoth_jax.training.state import TrainState, abstract_state, create_state
 from mammoth_jax.training.step import Finish, Frozen, build_step
 from mammoth_jax.training.tokenizer_config import TokenizerTraining
 from mammoth_jax.training.tokenizer_evaluation import TokenizerEvaluation
 from mammoth_jax.training.tokenizer_kinds import KINDS, Tokenizer
 from mammoth_jax.training.work import Work
 
-MODEL, DISCRIMINATOR = "model", "discriminator"
+MODEL = "model"
 _CODEBOOK = "quantizer.codebook"
 
 
-def tokenizer_work(config: TokenizerTraining, mesh: Mesh, start: nnx.Module | None = None) -> Work:
+def tokenizer_work(
+    config: TokenizerTraining,
+    mesh: Mesh,
+    start: nnx.Module | None = None,
+    adversary: Adversary | None = None,
+) -> Work:
     """The work of a configuration.
 
     Args:
       config: what to train, and on what.
       mesh: devices.
       start: weights to start from; random ones by default.
+      adversary: the same of the discriminator.
 
     Raises:
       InputError: a term is on without its network, a file of weights does not fit, or the data cannot be opened.
@@ -66,7 +73,7 @@ def tokenizer_work(config: TokenizerTraining, mesh: Mesh, start: nnx.Module | No
     )
     rest: dict[str, dict[str, Array]] = {name: {} for name in players}
     return Work(
-        initial=lambda: _initial(config, kind, players, mesh, start),
+        initial=lambda: _initial(config, kind, players, mesh, start, adversary),
         step=build_step(
             players,
             accumulation=config.run.accumulation,
@@ -78,6 +85,9 @@ def tokenizer_work(config: TokenizerTraining, mesh: Mesh, start: nnx.Module | No
         batches=lambda: open_batches(config.data, config.run.batch_size, config.run.seed),
         rates=_rates(config),
         evaluate=TokenizerEvaluation(config, kind, players[MODEL].template, mesh),
+        like=lambda: abstract_state(
+            players, jax.eval_shape(lambda: _carried(config)), mesh, config.run.guard
+        ),
     )
 
 
@@ -178,6 +188,7 @@ def _initial(
     players: Mapping[str, Player],
     mesh: Mesh,
     start: nnx.Module | None,
+    adversary: Adversary | None,
 ) -> TrainState:
     seed = config.run.seed
     if start is None:
@@ -185,14 +196,21 @@ def _initial(
         if config.networks.encoder is not None:
             start = _with_encoder(start, config.networks.encoder, kind, mesh)
     modules: dict[str, nnx.Module] = {MODEL: start}
+    carried = _carried(config)
+    if config.discriminator is not None:
+        own = adversary or new_adversary(config.discriminator.network, seed, mesh)
+        modules[DISCRIMINATOR], carried["logits"] = own.network, own.logits
+    return create_state(players, modules, carried, mesh, config.run.guard)
+
+
+def _carried(config: TokenizerTraining) -> dict[str, Any]:
+    """What the objectives start with."""
     carried: dict[str, Any] = {}
     if config.discriminator is not None:
-        network = config.discriminator.network
-        modules[DISCRIMINATOR] = initialize(lambda: Discriminator(network), seed, mesh)
         carried["logits"] = LogitAverages.start()
     if config.revival is not None:
         carried["usage"] = CodeUsage.start(config.model.mammothtok.codebook_size)
-    return create_state(players, modules, carried, mesh, config.run.guard)
+    return carried
 
 
 def _with_encoder(model: nnx.Module, file: str, kind: Tokenizer, mesh: Mesh) -> nnx.Module:

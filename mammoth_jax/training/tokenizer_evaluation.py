@@ -24,7 +24,7 @@ from mammoth_jax.models.vae.model import VAE, postprocess
 from mammoth_jax.objectives.frechet import FeatureStatistics, frechet_distance
 from mammoth_jax.objectives.image_metrics import code_perplexity, code_usage, psnr, ssim
 from mammoth_jax.objectives.tokenizer import as_float
-from mammoth_jax.training.batches import open_batches
+from mammoth_jax.training.batches import PictureBatches, open_batches
 from mammoth_jax.training.hosts import gather
 from mammoth_jax.training.metrics import Numbers
 from mammoth_jax.training.player import Named
@@ -38,7 +38,11 @@ _NOISE = 0.1  # in standard deviations of the latents
 
 
 class TokenizerEvaluation:
-    """Reconstructs the pictures of ``config.evaluation``; with the moving average of the weights if one is kept."""
+    """Reconstructs the pictures of ``config.evaluation``; with the moving average of the weights if one is kept.
+
+    Raises:
+      InputError: those pictures cannot be opened, or Inception's file is none.
+    """
 
     def __init__(self, config: TokenizerTraining, kind: Tokenizer, template: nnx.Module, mesh: Mesh):
         self._config, self._kind, self._template, self._mesh = config, kind, template, mesh
@@ -47,6 +51,7 @@ class TokenizerEvaluation:
         self._noisy = jax.jit(self._with_noise)
         files = config.networks
         self._inception = None if files.inception is None else load_inception(Path(files.inception), mesh)
+        self._open(config.evaluation).close()  # what is wrong with it is said now, not at the first look
 
     def __call__(self, state: TrainState, step: int, pictures: Path) -> Numbers:
         """PSNR and SSIM per picture, and of codes their use, of latents their statistics; rFID with Inception.
@@ -84,15 +89,20 @@ class TokenizerEvaluation:
 
     def _pictures(self, config: DataConfig) -> Iterator[Array]:
         """The first pictures of a source, the same every time, in batches over the mesh's data axes."""
-        run = self._config.run
-        rows = run.batch_size // run.accumulation
-        batches = open_batches(config, rows, run.seed)
+        batches = self._open(config)
         sharding = NamedSharding(self._mesh, PartitionSpec(current_rules().batch))
         try:
-            for _ in range(-(-run.evaluation_pictures // rows)):
+            for _ in range(-(-self._config.run.evaluation_pictures // self._rows)):
                 yield jax.make_array_from_process_local_data(sharding, next(batches)["picture"])
         finally:
             batches.close()
+
+    @property
+    def _rows(self) -> int:
+        return self._config.run.batch_size // self._config.run.accumulation
+
+    def _open(self, config: DataConfig) -> PictureBatches:
+        return open_batches(config, self._rows, self._config.run.seed)
 
     def _model(self, params: Named) -> Any:
         return with_parameters(self._template, params)

@@ -10,9 +10,7 @@ from checkpoint_convert.folder import ModelFolder
 from checkpoint_convert.part_folder import is_part, load_part
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.parameters import abstract
-from mammoth_jax.training.config_file import run_config
-from mammoth_jax.training.joint_config import JointTraining
-from mammoth_jax.training.origin import read_origin, tokenizer_paths
+from mammoth_jax.training.origin import tokenizer_source
 from mammoth_jax.training.runs import is_run, load_weights
 from mammoth_jax.training.tokenizer_kinds import Tokenizer
 
@@ -25,17 +23,9 @@ def load_tokenizer(path: Path | str, kind: Tokenizer, mesh: Mesh) -> nnx.Module:
     Raises:
       InputError: it is neither, or holds another model.
     """
-    template = abstract(kind.build)
+    template, path = abstract(kind.build), tokenizer_source(path, kind.part)
     if is_run(path):
-        config = run_config(path)
-        if not isinstance(config, JointTraining):
-            return load_weights(path, template, mesh)
-        named = tokenizer_paths(config.frozen, read_origin(path).init)[kind.part]
-        if named is None:
-            raise InputError(
-                f"{path} names no {kind.part} (frozen.{kind.part}); give a run or folder that has one"
-            )
-        return load_tokenizer(named, kind, mesh)
+        return load_weights(path, template, mesh)
     if not is_converted(path) and is_part(path, kind.config, kind.part):
         return load_part(path, template, kind.config, kind.part, mesh)
     folder = ModelFolder.open(Path(path), list(_PARTS[kind.part]))

@@ -71,6 +71,11 @@ def test_task_that_fits(programs, capsys):
         (["nano/sft", "--task", "chat"], "give a training configuration, or --task"),
         (["--task", "chat", "--run.steps=3"], "--run.steps=3: no such option"),
         (["nano/vae"], "task vae is not compiled ahead of time"),
+        (["nano/sft", "--batch", "3"], "--batch beside nano/sft: only --task has it"),
+        (["nano/sft", "--prompt-tokens", "8"], "--prompt-tokens beside nano/sft"),
+        (["nano/sft", "--dtype", "bfloat16"], "overridden by name, e.g. --run.batch_size 64"),
+        (["nano/sft", "--cache", "int8"], "--cache beside nano/sft"),
+        (["nano/sft", "--sweep", "--run.batch_size", "7"], "no mesh of v5p:2x2x1 divides run.batch_size 7"),
     ],
 )
 def test_what_cannot_be_compiled_is_named(programs, capsys, words, message):
@@ -86,10 +91,13 @@ def test_a_configuration_names_its_stage_and_takes_overrides(programs, monkeypat
         yield preflight.record(compiled("training step", 20.0), preflight.chip_of(self.topology), 4)
 
     monkeypatch.setattr(preflight.TrainingPreflight, "compiled", fake)
-    assert main(["compile", "nano/sft", "--topology", "v5p:2x2x1", "--run.batch_size", "12"]) == 0
-    out = capsys.readouterr().out
-    assert seen == [12]
-    assert out.startswith("nano/sft on v5p:2x2x1") and out.endswith("fits: 20.00 of 95.74 GiB per chip\n")
+    words = ["--topology", "v5p:2x2x1", "--run.batch_size", "12"]
+    for order in (["nano/sft", *words], [*words, "nano/sft"]):
+        assert main(["compile", *order]) == 0
+        out = capsys.readouterr().out
+        assert seen == [12]
+        assert out.startswith("nano/sft on v5p:2x2x1") and out.endswith("fits: 20.00 of 95.74 GiB per chip\n")
+        seen.clear()
 
 
 def test_a_training_step_is_compiled_for_every_mesh_of_a_slice(programs, monkeypatch, capsys, tmp_path):
@@ -101,7 +109,7 @@ def test_a_training_step_is_compiled_for_every_mesh_of_a_slice(programs, monkeyp
 
     monkeypatch.setattr(preflight.TrainingPreflight, "compiled", fake)
     words = ["compile", "nano/sft", "--topology", "v5p:2x2x1", "--run.batch_size", "12", "--sweep"]
-    words += ["--record", str(tmp_path / "sweep.jsonl")]
+    words += ["--record", str(tmp_path / "new" / "sweep.jsonl")]
     assert main(words) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| data")]
     assert len(rows) == len(asked) == 5 and ("data=2,fsdp=1,tensor=2", ("fsdp",)) in asked
@@ -196,6 +204,11 @@ def test_bad_input_is_one_line(programs, capsys, words, message):
     assert main([*WORDS, *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not programs["asked"]
+
+
+def test_where_a_sweep_is_recorded_is_checked_before_it_compiles(programs, capsys, tmp_path):
+    assert main([*WORDS, "--sweep", "--record", str(tmp_path)]) == 2
+    assert "it is a folder; give the name of a file" in capsys.readouterr().err and not programs["asked"]
 
 
 def test_missing_libtpu_names_the_extra(programs, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Shipped training configurations decode, and say what the paper says; extension, presets and overrides."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,59 @@ def test_shipped_configurations_are_found_by_name():
     assert load_training(Path("nano/vae")).task == "vae"
     with pytest.raises(InputError, match=r"one of the shipped: mammothtok.yaml, .*nano/vae.yaml"):
         load_training(Path("nowhere"))
+
+
+LATENTS = {"shift_factor": 0.25, "scaling_factor": 1.5}
+
+
+def run_folder(folder, told, latents=None):
+    """A run that was told this and has trained nothing yet."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(json.dumps(told))
+    if latents is not None:
+        (folder / "latents.json").write_text(json.dumps(latents))
+    return folder
+
+
+def model_folder(folder, config):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def latents_with(vae, init=None):
+    own = load_training(Path("nano/sft"), None, ["--frozen.vae", str(vae)], init).model.vae
+    return {name: getattr(own, name) for name in LATENTS}
+
+
+def test_a_stage_takes_the_shift_and_scale_that_belong_to_its_vae(tmp_path):
+    run = run_folder(tmp_path / "vae", {"task": "vae"}, LATENTS)
+    part = model_folder(tmp_path / "part", {"latent_channels": 4, **LATENTS})
+    whole = model_folder(tmp_path / "whole", {"gen_vae_config": LATENTS, "shift_factor": 9})
+    joint = run_folder(tmp_path / "joint", {"task": "joint", "frozen": {"vae": str(run)}})
+    later = run_folder(tmp_path / "later", {"task": "joint", "frozen": {"vae": f"{joint}@3"}})
+    of_part = run_folder(tmp_path / "of_part", {"task": "understanding", "frozen": {"vae": str(part)}})
+    for vae in (run, f"{run}@5", part, whole, joint, later, of_part):
+        assert latents_with(vae) == LATENTS, vae
+
+
+def test_without_shift_and_scale_of_the_vae_the_models_own_count(tmp_path):
+    own = latents_with("null")
+    assert own != LATENTS
+    assert latents_with(run_folder(tmp_path / "vae", {"task": "vae"})) == own
+    assert latents_with(model_folder(tmp_path / "part", {"latent_channels": 4})) == own
+    assert latents_with(tmp_path / "nowhere") == own
+
+
+def test_the_vae_of_the_start_counts_where_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("mammoth_jax.training.origin.parts_of", lambda init: frozenset({"dit", "vae"}))
+    start = model_folder(tmp_path / "start", {"gen_vae_config": LATENTS})
+    assert latents_with("null", str(start)) == LATENTS
+    joint = run_folder(tmp_path / "joint", {"task": "joint"})
+    (joint / "origin.json").write_text(json.dumps({"init": str(start), "dtypes": {}}))
+    assert latents_with(joint) == LATENTS
+
+
+def test_a_joint_run_without_a_vae_is_no_vae(tmp_path):
+    with pytest.raises(InputError, match=r"joint names no vae \(frozen\.vae\)"):
+        latents_with(run_folder(tmp_path / "joint", {"task": "joint", "frozen": {"vae": None}}))

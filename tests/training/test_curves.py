@@ -37,5 +37,7 @@ def test_the_command_writes_one_picture(tmp_path, capsys):
     assert out == str(tmp_path / "curves.png")
     pixels = np.asarray(Image.open(out).convert("L"))
     assert min(pixels.shape) > 100 and (pixels < 200).sum() > 500
+    assert main(["plot", str(tmp_path), "--out", str(tmp_path / "new" / "c.png")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "new" / "c.png")
     assert main(["plot", str(tmp_path / "nowhere")]) == 2
     assert "is" in (message := capsys.readouterr().err) and "a training run?" in message

@@ -101,9 +101,11 @@ def test_a_step_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path):
 def test_skipped_steps_are_counted_and_a_run_of_them_stops(tmp_path):
     mesh = single_device_mesh()
     config = dataclasses.replace(CONFIG, steps=6, guard=Guard(stop_after=2))
-    train(work(config, mesh, broken_at=3), config, tmp_path / "one", mesh)
+    counted = dataclasses.replace(work(config, mesh, broken_at=3), rates={"model": float})
+    train(counted, config, tmp_path / "one", mesh)
     logged = values(tmp_path / "one")
     assert [logged[i]["skipped_steps"] for i in (2, 3, 6)] == [0, 1, 1]
+    assert [logged[i]["learning_rate/model"] for i in range(1, 7)] == [0, 1, 2, 2, 3, 4]  # of steps taken
     assert "error" not in logged[3] and "error" in logged[4]  # the log holds no NaN, which JSON does not know
     always = dataclasses.replace(work(config, mesh), batches=lambda: Broken(config.batch_size, after=3))
     with pytest.raises(

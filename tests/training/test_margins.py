@@ -69,5 +69,5 @@ def test_the_command_prints_them_and_draws_what_they_compare(tmp_path, capsys):
     assert len(lines) == 5 and "0.500 (at least 0.3; 1 - ntp_visual 3.000 /" in lines[0]
     assert (np.asarray(Image.open(picture).convert("L")) < 200).sum() > 500
     log([*RECORDS, RECORDS[-1] | {"step": 50, "evaluation/flow": 2.0}])
-    assert main(["plot", str(tmp_path), "--margins"]) == 1
+    assert main(["plot", str(tmp_path), "--margins", "--out", str(tmp_path / "new" / "m.png")]) == 1
     assert capsys.readouterr().out.count("FALLS SHORT") == 1

@@ -25,12 +25,17 @@ def test_tensorboard_events_hold_the_numbers(tmp_path):
     assert found == {"l2": (3, 0.25)}
 
 
-def test_weights_and_biases_gets_the_steps_and_resumes_under_the_runs_name(tmp_path, monkeypatch):
+@pytest.fixture
+def wandb(monkeypatch):
+    """What W&B was called with."""
     calls = []
 
     class Run:
-        def log(self, numbers, step):
-            calls.append((step, numbers))
+        def define_metric(self, name, step_metric):
+            calls.append((name, step_metric))
+
+        def log(self, numbers):
+            calls.append(numbers)
 
         def finish(self):
             calls.append("finished")
@@ -40,11 +45,25 @@ def test_weights_and_biases_gets_the_steps_and_resumes_under_the_runs_name(tmp_p
         return Run()
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    writer = WeightsAndBiases(tmp_path / "runs" / "tok", 5)
+    return calls
+
+
+def test_weights_and_biases_gets_the_steps_as_a_metric_of_their_own(tmp_path, wandb):
+    """A run that goes on from a checkpoint logs steps again, which W&B's own steps would not take."""
+    writer = WeightsAndBiases(tmp_path, 5)
     writer.write(6, {"l2": 1.0})
     writer.close()
-    assert calls[0]["id"] == calls[0]["name"] == "tok" and calls[0]["resume"] == "allow"
-    assert calls[1:] == [(6, {"l2": 1.0}), "finished"]
+    assert wandb[1:] == [("*", "step"), {"step": 6, "l2": 1.0}, "finished"]
+
+
+def test_a_run_resumes_under_its_own_id_which_no_other_run_of_that_name_has(tmp_path, wandb):
+    for folder in ("a", "a", "b"):
+        run = tmp_path / folder / "sft"
+        run.mkdir(parents=True, exist_ok=True)
+        WeightsAndBiases(run, 0).close()
+    first, again, other = (call for call in wandb if isinstance(call, dict))
+    assert first == again and first["id"] != other["id"]
+    assert first["name"] == other["name"] == "sft" and first["resume"] == "allow"
 
 
 @pytest.mark.parametrize("name", list(LOGGERS))

@@ -2,15 +2,27 @@
 
 import dataclasses
 
+import chex
 import numpy as np
 import pytest
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
-from mammoth_jax.core.parameters import abstract, named_parameters
+from mammoth_jax.core.parameters import abstract, initialize, named_parameters
+from mammoth_jax.training.checkpoint import Checkpoints, complete_steps
 from mammoth_jax.training.guard import Guard
 from mammoth_jax.training.loop import train
-from mammoth_jax.training.runs import is_run, load_weights, open_run, recorded_rules, split_step
+from mammoth_jax.training.runs import (
+    abstract_arrays,
+    is_run,
+    load_weights,
+    open_run,
+    read_frozen,
+    recorded_rules,
+    save_frozen,
+    split_step,
+    with_step,
+)
 from mammoth_jax.training.work import RunConfig
 from tests.training.toy import Net, work
 
@@ -49,6 +61,40 @@ def test_weights_of_a_run_are_its_moving_average_where_one_is_kept(run):
 def test_a_step_that_is_not_there_is_named(run):
     with pytest.raises(InputError, match=r"no checkpoint of step 3; there are \[2, 4\]"):
         load_weights(f"{run[0]}@3", abstract(Net), single_device_mesh())
+
+
+def test_a_reader_leaves_alone_what_the_trainer_is_writing(run, tmp_path):
+    def save(step):
+        checkpoints = Checkpoints(tmp_path, keep_last=9)
+        checkpoints.save(step, run[1], {"hosts": []})
+        checkpoints.close()
+
+    save(4)
+    half = tmp_path / "checkpoints" / "6.orbax-checkpoint-tmp"
+    half.mkdir()
+    (half / "state").write_text("half of it")
+    assert with_step(tmp_path) == f"{tmp_path}@4" and complete_steps(tmp_path) == [4]
+    assert (half / "state").is_file()
+    save(5)  # the trainer, started again
+    assert not half.exists() and complete_steps(tmp_path) == [4, 5]
+
+
+def test_frozen_weights_are_those_of_the_last_start(tmp_path):
+    mesh = single_device_mesh()
+    weights = {name: p[...] for name, p in named_parameters(initialize(Net, 0, mesh)).items()}
+    wanted = abstract_arrays(abstract(Net), mesh)
+    save_frozen(tmp_path, {name: 0 * x for name, x in weights.items()})
+    del weights["second.bias"]
+    save_frozen(tmp_path, weights)
+    chex.assert_trees_all_equal(read_frozen(tmp_path, wanted), weights)
+    save_frozen(tmp_path, {})
+    assert read_frozen(tmp_path, wanted) == {}
+
+
+def test_a_folder_without_checkpoints_stays_without(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint; there are none"):
+        with_step(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_run_of_another_module_is_refused(run):

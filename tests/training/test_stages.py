@@ -37,6 +37,19 @@ PAPER = {
 }
 
 
+NOISE = "{type: SimilarityNoise, rate: 0.1, neighbours: 32}"
+QUESTIONS = """
+- name: questions
+  sources:
+    - form: {type: PictureConversation, pictures: image}
+      source:
+        type: JsonRecords
+        files: [questions.jsonl]
+        fields: [{name: conversations, column: conversations}]
+        picture_fields: [{name: image, column: image}]
+"""
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_a_stage_is_that_of_the_papers_table(name):
     (task, tasks, rates, schedule), (side, mode, noise, mixing) = PAPER[name]
@@ -112,6 +125,10 @@ def test_the_nano_stages_train_the_backbone_always_and_ask_questions_from_the_se
     ("change", "words"),
     [
         (["--objective.alignment", "1"], "objective.alignment 1.0: nothing here runs the alignment module"),
+        (["--objective.noise", NOISE, "--objective.flow", "0"], "noise .*: without objective.flow nothing"),
+        (["--samples", "{prompts: [a]}", "--objective.flow", "0"], "samples: 1 prompts .*flow above 0"),
+        (["--evaluation.pools", QUESTIONS], "evaluation: its samples need vision_tower, which no sample"),
+        (["--run.evaluation_pictures", "8"], "evaluation_pictures 8: only tokenizers .* evaluation_batches"),
         (["--task", "text"], "samples of t2i in a stage of task text; use task: joint"),
         (["--ema_decay", "2"], "ema_decay 2.0: expected a number between 0 and 1"),
         (["--optimizer.groups", "[]"], "expected one or more groups"),

@@ -13,6 +13,7 @@ from mammoth_jax.core.parameters import abstract, named_parameters
 from mammoth_jax.training.loop import train
 from mammoth_jax.training.metrics import read_metrics
 from mammoth_jax.training.runs import load_weights
+from mammoth_jax.training.tasks import build_work
 from mammoth_jax.training.tokenizer import tokenizer_work
 from mammoth_jax.training.tokenizer_evaluation import reconstruction_grid
 from mammoth_jax.training.tokenizer_kinds import KINDS
@@ -105,11 +106,32 @@ def test_codes_that_nothing_chooses_are_revived(tmp_path):
             r"optimizer.groups leave out \['encoder",
         ),
         ({"networks": {"vgg": "a.pth"}}, "perceptual distance needs both"),
+        ({"evaluation": {"sources": [{"type": "Folder", "path": "nowhere"}]}}, "nowhere"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes, words):
     with pytest.raises(InputError, match=words):
         tokenizer_work(training(**changes), single_device_mesh())
+
+
+def test_a_checkpoint_is_read_into_the_shapes_of_the_start():
+    work = tokenizer_work(training(ema_decay=0.9, revival={"idle_steps": 2}), single_device_mesh())
+    start, like = work.initial(), work.like()
+    assert jax.tree.structure(start) == jax.tree.structure(like)
+    for x, shape in zip(jax.tree.leaves(start), jax.tree.leaves(like), strict=True):
+        assert (x.shape, x.dtype) == (shape.shape, shape.dtype)
+        assert x.sharding.is_equivalent_to(shape.sharding, x.ndim)
+
+
+def test_start_weights_are_read_only_by_a_run_that_has_no_checkpoint(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("mammoth_jax.training.tasks.load_tokenizer", lambda init, *_: read.append(init))
+    config = training(losses={"adversarial": None}, discriminator=None)
+    build_work(config, single_device_mesh(), "start", tmp_path)
+    assert read == ["start"]
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    build_work(config, single_device_mesh(), "start", tmp_path)
+    assert read == ["start"]
 
 
 def test_the_grid_shows_each_input_above_its_output():
