@@ -121,9 +121,14 @@ def cast(module: M, dtype: Any) -> M:
 def fingerprint(module: nnx.Module) -> str:
     """Twelve hexadecimal digits of all values, for records: equal for equal weights on any mesh, in one dtype."""
     arrays = {name: parameter[...] for name, parameter in named_parameters(module).items()}
-    sums = jax.jit(lambda arrays: {name: _mixed(x) for name, x in arrays.items()})(arrays)
+    sums = _sums(arrays)
     lines = (f"{name} {x.dtype} {x.shape} {int(sums[name])}\n" for name, x in arrays.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+
+
+@jax.jit
+def _sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: _mixed(array) for name, array in arrays.items()}
 
 
 def _mixed(array: jax.Array) -> jax.Array:

@@ -84,7 +84,7 @@ class Chinese:
         return self.counting(count) + self.one(shape, colour)
 
     def named(self, shape: Shape) -> str:
-        return SHAPE_NAMES[shape]
+        return self.one(shape)
 
     def the(self, shape: Shape, colour: Colour | None = None) -> str:
         return self.one(shape, colour)

@@ -25,7 +25,7 @@ from mammoth_jax.data.synthetic.captions import Caption, Style, caption
 from mammoth_jax.data.synthetic.composition import TRAIN_COLOURS, longest_text, scale_of
 from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.language import Language
-from mammoth_jax.data.synthetic.planned import Core, Plan, compose
+from mammoth_jax.data.synthetic.planned import Core, Look, Plan, compose
 from mammoth_jax.data.synthetic.prompt_spec import Category
 from mammoth_jax.data.synthetic.sampling import sample_scene
 from mammoth_jax.data.synthetic.scene import Scene
@@ -58,14 +58,6 @@ _STYLES: dict[Category, tuple[Style, Style]] = {  # of train, each half the time
     "world": ("colours", "full"),
 }
 _COLOURLESS: tuple[Category, ...] = ("single_object", "two_object", "counting", "position")
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """What captions never say and a model may choose: how large items are at least, how often two may overlap."""
-
-    least_size: float = Plan.least_size
-    overlaps: float = Plan.overlaps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +96,7 @@ def drawing(
     if category == "world":
         scene = sample_scene(split, height, width, draws)
     else:
-        plan = plan_for(split, category, height, width, draws)
-        plan = dataclasses.replace(plan, least_size=look.least_size, overlaps=look.overlaps)
+        plan = dataclasses.replace(plan_for(split, category, height, width, draws), look=look)
         scene = compose(plan, height, width, draws)
     either = 1 if split == "heldout" else draws.below(2)
     said = caption(scene, draws, language, _STYLES[category][either], category)

@@ -59,7 +59,7 @@ class English:
         return f"{self.counting(count)} {self.many(shape, colour)}"
 
     def named(self, shape: Shape) -> str:
-        return with_article(shape)
+        return self.some(1, shape)
 
     def the(self, shape: Shape, colour: Colour | None = None) -> str:
         return f"the {self.one(shape, colour)}"

@@ -36,6 +36,29 @@ _ATTEMPTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
+class Look:
+    """What captions never say and a model may choose.
+
+    Attributes:
+        least_size: of an item, in a picture of 64 pixels, as far as there is room for it.
+        overlaps: how often two of several items may overlap.
+
+    Raises:
+      InputError: a size below the world's least, or a share outside 0 to 1.
+    """
+
+    least_size: float = LEAST_SIZE
+    overlaps: float = 0.35
+
+    def __post_init__(self) -> None:
+        if self.least_size < LEAST_SIZE or not 0 <= self.overlaps <= 1:
+            raise InputError(
+                f"look: least_size {self.least_size:g}, overlaps {self.overlaps:g}: expected a least_size of at least "
+                f"{LEAST_SIZE} pixels and overlaps from 0 to 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What a scene is to show.
 
@@ -48,8 +71,7 @@ class Plan:
         absent: shapes that are not to be there.
         background: None: any.
         allowed: held-out combinations that may arise.
-        least_size: of an item, in a picture of 64 pixels, as far as there is room for it.
-        overlaps: how often two of several items may overlap.
+        look: of what is there.
     """
 
     core: tuple[Core, ...] = ()
@@ -60,8 +82,7 @@ class Plan:
     absent: tuple[Shape, ...] = ()
     background: Background | None = None
     allowed: frozenset[Combination] = frozenset()
-    least_size: float = LEAST_SIZE
-    overlaps: float = 0.35
+    look: Look = Look()
 
 
 def compose(plan: Plan, height: int, width: int, draws: Draws) -> Scene:
@@ -87,13 +108,13 @@ class _PlannedScene(Composition):
         super().__init__(draws, height, width, plan.allowed, frozenset(reserved))
         if plan.background is not None:
             self.background = plan.background
-        self.plan, self.least_size = plan, plan.least_size
+        self.plan, self.least_size = plan, plan.look.least_size
         self.wishes = [Wish(shape, colour, True) for shape, colour in plan.core]
 
     def compose(self) -> Scene:
         plan, draws = self.plan, self.draws
         count = min(len(plan.core) + plan.others, MOST_ITEMS)
-        self.may_overlap = count > 1 and draws.chance(plan.overlaps)
+        self.may_overlap = count > 1 and draws.chance(plan.look.overlaps)
         most = min(MOST_SIZE[max(count, 1) - 1] * self.scale, min(self.height, self.width) - 4.0)
         if plan.text:
             self._write_planned(plan.text)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Example, Place, Task, Turn
 from mammoth_jax.data.record import Picture, Record
-from mammoth_jax.data.synthetic.composition import LEAST_SIZE
 from mammoth_jax.data.synthetic.documents import (
     DOCUMENT_KINDS,
     DOCUMENT_WEIGHTS,
@@ -20,12 +19,12 @@ from mammoth_jax.data.synthetic.documents import (
     DocumentKind,
     document,
 )
-from mammoth_jax.data.synthetic.drawings import CATEGORIES, CATEGORY_WEIGHTS, Drawing, Look, drawing
+from mammoth_jax.data.synthetic.drawings import CATEGORIES, CATEGORY_WEIGHTS, Drawing, drawing
 from mammoth_jax.data.synthetic.draws import Draws
 from mammoth_jax.data.synthetic.edits import OPERATIONS, Edit, Operation, sample_edit
 from mammoth_jax.data.synthetic.instructions import instruction
 from mammoth_jax.data.synthetic.language import LANGUAGES, Language, speaker
-from mammoth_jax.data.synthetic.planned import SMALLEST_SIDE
+from mammoth_jax.data.synthetic.planned import SMALLEST_SIDE, Look
 from mammoth_jax.data.synthetic.prompt_spec import Category
 from mammoth_jax.data.synthetic.questions import KIND_WEIGHTS, KINDS, Interview, Kind, interview
 from mammoth_jax.data.synthetic.reasoning import RIDDLE_KINDS, Riddle, RiddleKind, riddle
@@ -111,11 +110,7 @@ class SyntheticTask:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticDrawings(SyntheticTask):
-    """Text to image.  ``fields``: ``drawing``, a :class:`Drawing`; ``category``: all of them if None.
-
-    Raises:
-      InputError: ``look.least_size`` below 12 pixels or ``look.overlaps`` outside 0 to 1.
-    """
+    """Text to image.  ``fields``: ``drawing``, a :class:`Drawing`; ``category``: all of them if None."""
 
     category: Category | None = None
     look: Look = Look()
@@ -125,13 +120,6 @@ class SyntheticDrawings(SyntheticTask):
     @property
     def _only(self) -> str | None:
         return self.category
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.look.least_size < LEAST_SIZE or not 0 <= self.look.overlaps <= 1:
-            raise InputError(
-                f"look {self.look}: expected a least_size of at least {LEAST_SIZE} pixels and overlaps from 0 to 1"
-            )
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.evals.jobs import SourcePicture
-from mammoth_jax.processing.vision import load_picture
+from mammoth_jax.processing.vision import load_picture, over_white
 
 
 def read_text(file: Path) -> str:
@@ -99,6 +99,6 @@ def source_picture(file: Path) -> SourcePicture:
         raise InputError(f"source picture {file}: no such file; say where the pictures are with --images")
 
     def opened() -> Image.Image:
-        return load_picture(file).convert("RGB")
+        return over_white(load_picture(file))
 
     return SourcePicture(str(file), opened)

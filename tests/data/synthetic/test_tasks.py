@@ -10,7 +10,7 @@ import pytest
 from mammoth_jax.core.config import decode, encode
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Place
-from mammoth_jax.data.synthetic.drawings import Look
+from mammoth_jax.data.synthetic.planned import Look
 from mammoth_jax.data.synthetic.render import render
 from mammoth_jax.data.synthetic.scene import to_json
 from mammoth_jax.data.synthetic.split import ShapeColour, Word, held_out_in, is_held_out
@@ -88,9 +88,9 @@ def test_a_look_makes_things_larger_and_apart_and_asks_for_the_same():
         assert [(i.shape, i.colour) for i in scene.items] == [(i.shape, i.colour) for i in other.items]
     many = SyntheticDrawings(seed=3, category="counting", look=Look(30, 0))
     assert all(many.example(many[index]).target is not None for index in range(20))  # as large as there is room for
-    for wrong in (Look(8), Look(18, 2)):
+    for wrong in ((8, 0), (18, 2)):
         with pytest.raises(InputError, match="expected a least_size"):
-            SyntheticDrawings(look=wrong)
+            Look(*wrong)
 
 
 @pytest.mark.parametrize("task", TASKS)
