@@ -16,6 +16,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import make_mesh
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.training.joint_config import JointTraining
+from mammoth_jax.training.picture_encoder import encoding_bytes
 
 GIB = 2**30
 
@@ -147,17 +148,28 @@ class TrainingPreflight:
         return {"config": self.name, "topology": self.topology, "settings": encode(self.config)}
 
     def compiled(self, mesh: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-        """See :class:`Preflight`.  Weights run in bfloat16 unless the configuration says otherwise."""
+        """See :class:`Preflight`.  Weights run in bfloat16 unless the configuration says otherwise.
+
+        What encodes pictures that were not precomputed is counted with the step, on the chip of a host that has it.
+        """
         devices = slice_devices(self.topology)
         made = make_mesh(dict(mesh), devices)
         config = dataclasses.replace(self.config, dtype=self.config.dtype or "bfloat16")
         task, kept = training_step(config, made)
         for program in compile_task(task, kept, made):
-            yield record(program, chip_of(self.topology), count_chips(devices))
+            found = record(program, chip_of(self.topology), count_chips(devices))
+            yield _beside(found, encoding_bytes(config), chip_of(self.topology))
 
     def meshes(self) -> list[dict[str, int]]:
         """See :class:`Preflight`."""
         return training_meshes(self.config, self.topology, len(slice_devices(self.topology)))
+
+
+def _beside(found: dict[str, Any], encoders: int, chip: Chip) -> dict[str, Any]:
+    """The step's record with what encodes its pictures."""
+    total = found["hbm"]["total"] + encoders
+    hbm = found["hbm"] | {"picture_encoders": encoders, "total": total}
+    return found | {"hbm": hbm, "fits": found["fits"] and total <= chip.hbm}
 
 
 def training_meshes(config: JointTraining, topology: str, devices: int) -> list[dict[str, int]]:

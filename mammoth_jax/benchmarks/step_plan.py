@@ -2,7 +2,8 @@
 
 Memory is what must be there at once: the state as the sharding rules place it, the weights in the compute dtype, their
 gradients, what layers keep of the forward pass, and the largest layer while it is differentiated, beside its gathered
-weights.  Times are operations, bytes of HBM and bytes over the links, divided by the chip's peak figures.
+weights; on one chip of a host also what encodes pictures that were not precomputed.  Times are operations, bytes of HBM
+and bytes over the links, divided by the chip's peak figures.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from mammoth_jax.ops.cross_entropy import SCORES_IN_BLOCK
 from mammoth_jax.training.joint import changed_names, joint_player
 from mammoth_jax.training.joint_config import JointTraining
 from mammoth_jax.training.muon import stacked_matrices
+from mammoth_jax.training.picture_encoder import encoding_bytes
 from mammoth_jax.training.player import Player
 
 FLOAT32 = 4
@@ -61,6 +63,7 @@ class StepPlan:
             )
         step = _Step(self._config, self._player, sizes)
         memory = {kind: size * devices // chips for kind, size in step.memory().items()}
+        memory["picture encoders"] = encoding_bytes(self._config)  # on one chip of a host, which has to fit
         links = {kind: size * devices // chips for kind, size in step.links().items()}
         cost, total = self._cost, sum(memory.values())
         seconds = {

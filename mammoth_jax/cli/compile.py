@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TASK_NAMES = ("generate", "chat", "edit")
 GIB = 2**30
-KINDS = ("weights", "cache", "inputs", "outputs", "temporaries")
+KINDS = ("weights", "cache", "inputs", "outputs", "temporaries", "picture_encoders")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +156,7 @@ def _one(preflight: "Preflight", mesh: Mapping[str, int], args: argparse.Namespa
 def program_lines(program: Mapping[str, Any], limit: float) -> list[str]:
     """A program for a person; sizes are those of one chip."""
     hbm, seconds = program["hbm"], program["seconds"]
-    kinds = ", ".join(f"{kind} {_size(hbm[kind])}" for kind in KINDS)
+    kinds = ", ".join(f"{kind} {_size(hbm[kind])}" for kind in KINDS if kind in hbm)
     total = f"{hbm['total'] / GIB:.2f} of {limit / GIB:.2f} GiB{'' if program['fits'] else ', too much'}"
     parts = ", ".join(f"{name} {seconds[name]:.3g}" for name in ("compute", "memory", "links"))
     lines = [

@@ -78,6 +78,7 @@ def joint_work(
     words = words_folder(config.frozen, init, run)
     tokenizer = read_words(config.model, words)
     mammothtok, vae = load_frozen(config.model, config.frozen, init, local_mesh())
+    known = fingerprints({"mammothtok": mammothtok, "vae": vae}) if config.has_precomputed else {}
     player = joint_player(
         config, VisualCodes(tokenizer.visual_token_id(0), config.model.mammothtok.codebook_size)
     )
@@ -89,9 +90,7 @@ def joint_work(
     encoder = None if mammothtok is None else FrozenEncoder(mammothtok, vae)
 
     def batches(data: JointDataConfig, rows: int, change: ChangePools = list) -> JointLoader:
-        geometry, known = joint_geometry(config, tokenizer, data, drawing_of_folder(words)), {}
-        if any(source.encoded is not None for pool in data.pools for source in pool.sources):
-            known = fingerprints({"mammothtok": mammothtok, "vae": vae})
+        geometry = joint_geometry(config, tokenizer, data, drawing_of_folder(words))
         return open_loader(data, geometry, rows, config.run.seed, encoder, known, change, reading_share(mesh))
 
     return Work(

@@ -137,6 +137,12 @@ class JointTraining:
         """The tasks of the training data."""
         return tasks_of(self.data)
 
+    @property
+    def has_precomputed(self) -> bool:
+        """Whether codes or latents of any source were computed beforehand."""
+        pools = (*self.data.pools, *(() if self.evaluation is None else self.evaluation.pools))
+        return any(source.encoded is not None for pool in pools for source in pool.sources)
+
     def parts(self, data: JointDataConfig) -> frozenset[str]:
         """The parts of the model that run on this data; the diffusion transformer unless ``objective.flow`` is 0."""
         return needed_parts(tasks_of(data), self.model.condition.mode, diffusion=self.objective.flow > 0)

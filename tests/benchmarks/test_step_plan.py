@@ -17,6 +17,7 @@ from mammoth_jax.layers.remat import Remat
 from mammoth_jax.training.config_file import load_training
 from mammoth_jax.training.joint_config import RematConfig
 from mammoth_jax.training.lora import LoRA
+from mammoth_jax.training.picture_encoder import encoding_bytes
 
 MESH = {"data": 1, "fsdp": 2, "tensor": 2}
 
@@ -72,6 +73,7 @@ def assert_planned_as_called(plan, config, mesh, rules):
     def set_of_shards(x):
         return set(map(str, x.sharding.devices_indices_map(x.shape).values()))
 
+    assert memory["picture encoders"] == encoding_bytes(config) > 0
     moments = [x for x in jax.tree.leaves(state.optimizer) if x.shape != (3,)]  # Muon's three coefficients
     assert memory["masters"] == held(state.params) and memory["moments"] == held(moments)
     assert memory["averages"] == held(state.ema) and memory["frozen"] == held(frozen.rest)

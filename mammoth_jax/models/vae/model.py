@@ -45,6 +45,20 @@ class Encoder(nnx.Module):
         self.norm_out = GroupNorm(groups, widths[-1], eps=EPS)
         self.conv_out = Conv2d(widths[-1], 2 * config.latent_channels, 3)
 
+    def __call__(self, picture: Float[Array, "b rows cols 3"]) -> Posterior:
+        """The posterior over latents of a picture in [-1, 1]; the log variance is clamped to [-30, 20].
+
+        Raises:
+          InputError: a side is not a positive multiple of the factor.
+        """
+        rows, cols, factor = picture.shape[1], picture.shape[2], 2 ** (len(self.down) - 1)
+        if rows < factor or cols < factor or rows % factor or cols % factor:
+            raise InputError(
+                f"picture of {cols}x{rows} pixels: both sides must be multiples of {factor}; resize it first"
+            )
+        *_, (_, moments) = self.stages(picture)
+        return posterior(moments)
+
     def stages(
         self, picture: Float[Array, "b rows cols 3"]
     ) -> Iterator[tuple[str, Float[Array, "b rows2 cols2 c"]]]:
@@ -103,18 +117,8 @@ class VAE(nnx.Module):
         self.decoder = Decoder(config)
 
     def encode(self, picture: Float[Array, "b rows cols 3"]) -> Posterior:
-        """The posterior over latents of a picture in [-1, 1]; the log variance is clamped to [-30, 20].
-
-        Raises:
-          InputError: a side is not a positive multiple of the factor.
-        """
-        rows, cols, factor = picture.shape[1], picture.shape[2], self.config.factor
-        if rows < factor or cols < factor or rows % factor or cols % factor:
-            raise InputError(
-                f"picture of {cols}x{rows} pixels: both sides must be multiples of {factor}; resize it first"
-            )
-        *_, (_, moments) = self.encoder.stages(picture)
-        return posterior(moments)
+        """What the encoder makes of a picture; raises what it raises."""
+        return self.encoder(picture)
 
     def decode(
         self,
