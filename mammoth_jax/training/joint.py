@@ -123,7 +123,8 @@ def joint_player(config: JointTraining, codes: VisualCodes | None = None) -> Pla
         if part is not None:
             setattr(template, name, with_remat(part, policy))
     parameters = named_parameters(template)
-    labels = assign_groups(read_names(parameters, config.tasks), config.optimizer.groups)
+    read = read_names(parameters, config.tasks, next_tokens=config.objective.ntp > 0)
+    labels = assign_groups(read, config.optimizer.groups)
     adapters = None if config.lora is None else Adapters.of(config.lora, parameters, labels)
     if adapters is not None:
         labels = adapters.labels(labels)

@@ -64,10 +64,12 @@ def needed_parts(tasks: Collection[Task], mode: ConditionMode, *, diffusion: boo
     return frozenset(parts)
 
 
-def read_names(names: Iterable[str], tasks: Collection[Task]) -> list[str]:
-    """The parameters that samples of these tasks meet: without references, none of what reads them.
+def read_names(names: Iterable[str], tasks: Collection[Task], *, next_tokens: bool = True) -> list[str]:
+    """The parameters that samples of these tasks meet: without references, none of what reads them; no heads without
+    the next-token loss.
 
     One that is never met has no gradient; were it trained all the same, weight decay would pull it to 0.
     """
-    met = any(task in ("edit", "a2a") for task in tasks)
-    return [name for name in names if met or not re.match(r"dit\.reference_", name)]
+    unmet = [] if any(task in ("edit", "a2a") for task in tasks) else [r"dit\.reference_"]
+    unmet += [] if next_tokens else [r"decoder\.(gen_)?head\."]
+    return [name for name in names if not any(re.match(pattern, name) for pattern in unmet)]

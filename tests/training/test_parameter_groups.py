@@ -60,6 +60,8 @@ def test_what_no_sample_meets_is_not_trained():
         "reference_refiner",
     }
     assert read_names(names, ["t2i", "edit"]) == names
+    headless = set(names) - set(read_names(names, ["edit"], next_tokens=False))
+    assert {name.split(".")[1] for name in headless} == {"head", "gen_head"}
 
 
 def test_groups_get_their_patterns_by_name():
