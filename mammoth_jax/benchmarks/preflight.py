@@ -157,19 +157,12 @@ class TrainingPreflight:
         config = dataclasses.replace(self.config, dtype=self.config.dtype or "bfloat16")
         task, kept = training_step(config, made)
         for program in compile_task(task, kept, made):
-            found = record(program, chip_of(self.topology), count_chips(devices))
-            yield _beside(found, encoding_bytes(config), chip_of(self.topology))
+            chips = count_chips(devices)
+            yield record(program, chip_of(self.topology), chips, encoders=encoding_bytes(config))
 
     def meshes(self) -> list[dict[str, int]]:
         """See :class:`Preflight`."""
         return training_meshes(self.config, self.topology, len(slice_devices(self.topology)))
-
-
-def _beside(found: dict[str, Any], encoders: int, chip: Chip) -> dict[str, Any]:
-    """The step's record with what encodes its pictures."""
-    total = found["hbm"]["total"] + encoders
-    hbm = found["hbm"] | {"picture_encoders": encoders, "total": total}
-    return found | {"hbm": hbm, "fits": found["fits"] and total <= chip.hbm}
 
 
 def training_meshes(config: JointTraining, topology: str, devices: int) -> list[dict[str, int]]:
@@ -201,13 +194,16 @@ def count_chips(devices: Sequence[Any]) -> int:
     return len({tuple(device.coords) for device in devices})
 
 
-def record(program: Compiled, chip: Chip, chips: int) -> dict[str, Any]:
-    """Everything about a program as plain data; bytes are those of one chip unless they are named otherwise."""
-    needed = times(program, chip, chips)
+def record(program: Compiled, chip: Chip, chips: int, *, encoders: int = 0) -> dict[str, Any]:
+    """Everything about a program as plain data; bytes are those of one chip unless they are named otherwise.
+
+    ``encoders`` is what encodes a training step's pictures, on the chip of a host that has it.
+    """
+    needed, total = times(program, chip, chips), program.memory.total + encoders
     return {
         "program": program.name,
-        "hbm": dataclasses.asdict(program.memory) | {"total": program.memory.total},
-        "fits": program.refused is None and program.memory.total <= chip.hbm,
+        "hbm": dataclasses.asdict(program.memory) | {"picture_encoders": encoders, "total": total},
+        "fits": program.refused is None and total <= chip.hbm,
         "refused": program.refused,
         "flops": program.cost.flops,
         "bytes": program.cost.bytes,

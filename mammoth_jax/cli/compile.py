@@ -156,7 +156,7 @@ def _one(preflight: "Preflight", mesh: Mapping[str, int], args: argparse.Namespa
 def program_lines(program: Mapping[str, Any], limit: float) -> list[str]:
     """A program for a person; sizes are those of one chip."""
     hbm, seconds = program["hbm"], program["seconds"]
-    kinds = ", ".join(f"{kind} {_size(hbm[kind])}" for kind in KINDS if kind in hbm)
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {_size(hbm[kind])}" for kind in KINDS)
     total = f"{hbm['total'] / GIB:.2f} of {limit / GIB:.2f} GiB{'' if program['fits'] else ', too much'}"
     parts = ", ".join(f"{name} {seconds[name]:.3g}" for name in ("compute", "memory", "links"))
     lines = [

@@ -78,7 +78,8 @@ def joint_work(
     words = words_folder(config.frozen, init, run)
     tokenizer = read_words(config.model, words)
     mammothtok, vae = load_frozen(config.model, config.frozen, init, local_mesh())
-    known = fingerprints({"mammothtok": mammothtok, "vae": vae}) if config.has_precomputed else {}
+    precomputed = any(source.encoded is not None for source in config.sources)
+    known = fingerprints({"mammothtok": mammothtok, "vae": vae}) if precomputed else {}
     player = joint_player(
         config, VisualCodes(tokenizer.visual_token_id(0), config.model.mammothtok.codebook_size)
     )
@@ -87,7 +88,9 @@ def joint_work(
         _neighbours(config.objective, mammothtok, mesh),
         {MODEL: {n: x.astype(dtype) for n, x in start.rest().items()}},
     )
-    encoder = None if mammothtok is None else FrozenEncoder(mammothtok, vae)
+    encoder = None
+    if mammothtok is not None and config.draws:
+        encoder = FrozenEncoder(mammothtok, vae if "dit" in config.parts(config.data) else None)
 
     def batches(data: JointDataConfig, rows: int, change: ChangePools = list) -> JointLoader:
         geometry = joint_geometry(config, tokenizer, data, drawing_of_folder(words))

@@ -7,6 +7,7 @@ from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import DRAWING, Task
 from mammoth_jax.data.packing.geometry import Forms
 from mammoth_jax.data.packing.loader import JointDataConfig
+from mammoth_jax.data.task_source import TaskSource
 from mammoth_jax.layers.remat import Remat
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.objectives.joint_config import JointObjectiveConfig
@@ -104,7 +105,7 @@ class JointTraining:
                 raise InputError(
                     f"{name}: samples of {', '.join(wrong)} in a stage of task {self.task}; use task: joint"
                 )
-        if self.task == "joint" and not any(t in DRAWING for t in self.tasks):
+        if self.task == "joint" and not self.draws:
             raise InputError(
                 f"data: a joint stage draws, but there is no source of {', '.join(DRAWING)}; use task: understanding"
             )
@@ -138,10 +139,15 @@ class JointTraining:
         return tasks_of(self.data)
 
     @property
-    def has_precomputed(self) -> bool:
-        """Whether codes or latents of any source were computed beforehand."""
+    def draws(self) -> bool:
+        """Whether pictures are drawn in training."""
+        return any(task in DRAWING for task in self.tasks)
+
+    @property
+    def sources(self) -> tuple[TaskSource, ...]:
+        """All sources, those of the evaluation last."""
         pools = (*self.data.pools, *(() if self.evaluation is None else self.evaluation.pools))
-        return any(source.encoded is not None for pool in pools for source in pool.sources)
+        return tuple(source for pool in pools for source in pool.sources)
 
     def parts(self, data: JointDataConfig) -> frozenset[str]:
         """The parts of the model that run on this data; the diffusion transformer unless ``objective.flow`` is 0."""

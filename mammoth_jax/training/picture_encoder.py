@@ -74,19 +74,19 @@ def rows_at_once(height: int, width: int) -> int:
 
 
 def encoding_bytes(config: JointTraining) -> int:
-    """Bytes on the chip of each host that encodes, weights and work, at the most; 0 where all is precomputed.
+    """Bytes on the chip of each host that encodes, at the most: weights, and work where not all is precomputed.
 
     The work is that of the VAE's first block and of the attention over all of its latents, the largest of both models.
     For the released VAE a v5p's compiler reports 1.00 of it for eight pictures of 512 pixels, 1.03 for two of 1024.
     """
-    sources = [source for pool in config.data.pools for source in pool.sources]
-    if all(source.encoded is not None or source.task not in DRAWING for source in sources):
+    if not config.draws:
         return 0
     weights = abstract(lambda: _encoding(config.model, "dit" in config.parts(config.data)))
     side = config.max_side or config.model.picture_size
     rows, vae = rows_at_once(side, side), config.model.vae
     work = rows * (3 * vae.block_out_channels[0] * side**2 + vae.mid_attention * (side // vae.factor) ** 4)
-    return 4 * (num_parameters(weights) + work)
+    drawn = [source for source in config.sources if source.task in DRAWING]
+    return 4 * (num_parameters(weights) + work * any(source.encoded is None for source in drawn))
 
 
 def local_mesh() -> Mesh:

@@ -120,6 +120,19 @@ def test_a_training_step_is_compiled_for_every_mesh_of_a_slice(programs, monkeyp
     assert len(asked) == 15 and asked[-1][1] == ("data",)
 
 
+def test_what_encodes_pictures_takes_memory_from_a_training_step(programs, monkeypatch, capsys):
+    monkeypatch.setattr(preflight, "training_step", lambda config, mesh: (None, None))
+    monkeypatch.setattr(preflight, "compile_task", lambda *words: [compiled("training step", 92.0)])
+    monkeypatch.setattr(preflight, "make_mesh", lambda mesh, devices: None)
+    monkeypatch.setattr(preflight, "count_chips", len)
+    words = ["--preset", "dev", "--topology", "v5p:2x2x1", "--run.batch_size", "4"]
+    assert main(["compile", "configs/train/pre_stage2.yaml", *words]) == 1
+    out = capsys.readouterr().out
+    assert "picture encoders 3.8 GiB" in out and out.endswith("does not fit: 95.78 of 95.74 GiB per chip\n")
+    assert main(["compile", "configs/train/understanding.yaml", *words]) == 0
+    assert capsys.readouterr().out.endswith("fits: 92.00 of 95.74 GiB per chip\n")
+
+
 def test_one_program_that_does_not_fit_fails_the_task(programs, capsys):
     programs["default"] = [compiled("prefill", 96.0), compiled("visual tokens", 40.0)]
     assert main(WORDS) == 1

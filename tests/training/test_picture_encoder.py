@@ -62,25 +62,24 @@ def test_large_pictures_are_encoded_few_at_a_time():
     assert [rows_at_once(n, n) for n in (64, 256, 512, 1024, 2048)] == [8, 8, 4, 1, 1]
 
 
-def test_a_plan_counts_what_encodes_unless_all_is_precomputed():
+def with_all_precomputed(data):
+    def pool(own):
+        there = Precomputed(path="there")
+        return dataclasses.replace(
+            own, sources=tuple(dataclasses.replace(s, encoded=there) for s in own.sources)
+        )
+
+    return dataclasses.replace(data, pools=tuple(map(pool, data.pools)))
+
+
+def test_a_plan_counts_what_encodes_and_its_work_unless_all_is_precomputed():
     config = load_training(Path("nano/pre_stage2"), None, [])
     mammothtok = abstract(lambda: MammothTok(config.model.mammothtok))
     vae = abstract(lambda: VAE(config.model.vae))
-    weights = sum(num_parameters(part) for part in (*mammothtok.encoding(), vae.encoder))
-    work = encoding_bytes(config) - 4 * weights
-    width, side = config.model.vae.block_out_channels[0], config.model.picture_size
-    assert work >= 8 * 3 * 4 * width * side * side
-    pools = [
-        dataclasses.replace(
-            pool,
-            sources=tuple(dataclasses.replace(s, encoded=Precomputed(path="there")) for s in pool.sources),
-        )
-        for pool in config.data.pools
-    ]
-    precomputed = dataclasses.replace(config, data=dataclasses.replace(config.data, pools=tuple(pools)))
-    assert precomputed.has_precomputed and not config.has_precomputed
-    assert (
-        encoding_bytes(precomputed)
-        == encoding_bytes(load_training(Path("nano/understanding"), None, []))
-        == 0
-    )
+    weights = 4 * sum(num_parameters(part) for part in (*mammothtok.encoding(), vae.encoder))
+    trained = dataclasses.replace(config, data=with_all_precomputed(config.data))
+    every = dataclasses.replace(trained, evaluation=with_all_precomputed(config.evaluation))
+    assert encoding_bytes(every) == weights < encoding_bytes(trained) == encoding_bytes(config)
+    tokens_alone = encoding_bytes(load_training(Path("nano/pre_stage1"), None, []))
+    assert encoding_bytes(config) - tokens_alone == 4 * num_parameters(vae.encoder)
+    assert encoding_bytes(load_training(Path("nano/understanding"), None, [])) == 0
