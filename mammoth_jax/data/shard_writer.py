@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mammoth_jax.core.config import decode, encode
@@ -128,7 +128,11 @@ def write_shard(
     rows: Sequence[Mapping[str, np.ndarray]],
     left_out: int,
 ) -> None:
-    """Writes a shard whole: the arrays of each picture that is in it, in the order of the originals."""
+    """Writes a shard whole: the arrays of each picture that is in it, in the order of the originals.
+
+    Raises:
+      OSError: it cannot be written, as on a full disk.
+    """
     if len(keys) != len(rows) or len(set(keys)) != len(keys):
         raise ValueError(f"{len(rows)} rows with {len(set(keys))} different keys of {len(keys)}")
     if len({tuple(sorted(row)) for row in rows}) > 1:
@@ -139,7 +143,15 @@ def write_shard(
     # Safetensors has no empty files: a shard in which nothing was readable holds one empty tensor.
     tensors = tensors or {"none": np.zeros(0, np.uint8)}
     metadata = {"keys": json.dumps(list(keys)), "left_out": str(left_out)}
-    write_whole(shard_path(folder, shard), lambda path: save_file(tensors, path, metadata))
+    file = shard_path(folder, shard)
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # no OSError, whatever the system says
+            raise OSError(f"{file}: {error}") from error
+
+    write_whole(file, write)
 
 
 def finish_shards(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import resource
 
 import ml_dtypes
 import numpy as np
@@ -94,6 +95,17 @@ def test_an_interrupted_run_goes_on_with_the_shards_that_are_missing(tmp_path, m
     start_shards(tmp_path, PLAN)
     assert list(missing_shards(tmp_path, PLAN)) == [1, 2]
     assert [list(missing_shards(tmp_path, PLAN, HostShare(i, 2))) for i in range(2)] == [[2], [1]]
+
+
+def test_a_shard_that_the_disk_refuses_is_named_and_leaves_nothing(tmp_path):
+    _, limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limit))  # bytes of a file: like a disk that is full
+    try:
+        with pytest.raises(OSError, match="000001.safetensors: .*File too large"):
+            write(tmp_path, [1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_manifest_counts_records_shapes_and_bytes(folder):
