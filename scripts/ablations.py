@@ -2,10 +2,10 @@
 
     python scripts/ablations.py --runs runs --out runs/ablations --steps 1000 --seeds 0 1 2 --minutes 150
 
-Arms start from the stages of ``scripts/train_nano.sh`` in RUNS and are trained and scored by the commands that it and
-``mammoth-jax eval synthetic`` are; nothing else is done to them.  All arms of a row have their first seed before any
-has its second.  What is finished is not done again; the same command goes on.  The row
-``tokenizer`` needs ``scripts/semantic_alignment.py --out RUNS/semantic``.
+Arms start from the stages of ``scripts/train_nano.sh`` in RUNS, in the released format, which knows nothing of where
+experts are, and are trained and scored by the commands that it and ``mammoth-jax eval synthetic`` are; nothing else is
+done to them.  All arms of a row have their first seed before any has its second.  What is finished is not done again;
+the same command goes on.  The row ``tokenizer`` needs ``scripts/semantic_alignment.py --out RUNS/semantic``.
 """
 
 import argparse
@@ -34,6 +34,12 @@ class Training:
         frozen = (f"--frozen.{part}={runs}/nano_{part}" for part in ("words", "mammothtok", "vae"))
         own = (word.replace("{runs}", str(runs)).replace("{seed}", str(seed)) for word in self.words)
         return [*frozen, *own, f"--run.seed={seed}"]
+
+    def needs(self, runs: Path, seed: int) -> list[Path]:
+        """What must be there before it begins."""
+        frozen = (word.partition("=") for word in self.overrides(runs, seed))
+        paths = (Path(value) for name, _, value in frozen if name.startswith("--frozen."))
+        return [runs / f"nano_{self.start}", *paths]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,30 +166,52 @@ class Budget:
         """The finished run."""
         run = self.out / f"{training.name}_{seed}"
         words = [*training.overrides(self.runs, seed), f"--run.steps={self.steps}"]
-        start = self.runs / f"nano_{training.start}"
         if not (run / "finished").exists():
-            self._command(
-                run.name, ["train", training.config, "--out", str(run), "--init", str(start), *words]
-            )
+            start = self._start(training.start)
+            train = ["train", training.config, "--out", str(run), "--init", str(start)]
+            self._command(run.name, "mammoth_jax", [*train, *words])
             (run / "finished").touch()
         return run
 
-    def score(self, row: Row, arm: Arm, seed: int) -> Mapping[str, float]:
-        """Scores of an arm."""
+    def _start(self, stage: str) -> Path:
+        """A stage's weights in the released format: layer by layer, for models that stack their layers otherwise."""
+        run, folder = self.runs / f"nano_{stage}", self.out / f"start_{stage}"
+        if (run / "config.json").exists():
+            return run
+        if not folder.exists():
+            self._command(folder.name, "checkpoint_convert", ["to-torch", str(run), str(folder)])
+        return folder
+
+    def score(self, row: Row, arm: Arm, seed: int) -> None:
+        """Trains and scores an arm, as far as that has not been done."""
         run = self.train(arm.training, seed)
-        out = self.out / f"{row.name}-{arm.label.replace(' ', '_')}_{seed}"
+        out = self.out / f"{self._scored(row, arm)}_{seed}"
         if not (out / "scores.json").exists():
             words = ["--model", str(run), "--out", str(out), "--tasks", row.task, "--count", str(self.count)]
-            self._command(out.name, ["eval", "synthetic", *words, *arm.drawing])
-        return json.loads((out / "scores.json").read_text(encoding="utf-8"))
+            self._command(out.name, "mammoth_jax", ["eval", "synthetic", *words, *arm.drawing])
 
-    def _command(self, name: str, words: Sequence[str]) -> None:
-        """A command of ``mammoth-jax``, interrupted when time is over; its seconds go to ``hours.jsonl``."""
+    @staticmethod
+    def _scored(row: Row, arm: Arm) -> str:
+        return f"{row.name}-{arm.label.replace(' ', '_')}"
+
+    def found(self) -> dict[tuple[str, str], list[Mapping[str, float]]]:
+        """The scores that are there, of all rows, arms and seeds."""
+        return {
+            (row.name, arm.label): [
+                json.loads(file.read_text(encoding="utf-8"))
+                for file in sorted(self.out.glob(f"{self._scored(row, arm)}_[0-9]*/scores.json"))
+            ]
+            for row in ROWS
+            for arm in row.arms
+        }
+
+    def _command(self, name: str, module: str, words: Sequence[str]) -> None:
+        """A command, interrupted when time is over; its seconds go to ``hours.jsonl``."""
         start = time.time()
         if start >= self.deadline:
             raise OutOfTimeError
         print(f"== {name}", flush=True)
-        process = subprocess.Popen([sys.executable, "-m", "mammoth_jax", *words])
+        process = subprocess.Popen([sys.executable, "-m", module, *words])
         try:
             status = process.wait(self.deadline - start)
         except subprocess.TimeoutExpired:
@@ -235,7 +263,7 @@ def table(
 
 
 def main() -> int:
-    """Trains and scores what is missing; prints the table of what is there and writes it to OUT/table.md."""
+    """Trains and scores what is missing; prints the table of all that is there and writes it to OUT/table.md."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -250,24 +278,27 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=50, help="prompts of each kind (default 50)")
     parser.add_argument("--minutes", type=float, default=150, help="then stop; go on later (default 150)")
     args = parser.parse_args()
+    if args.count < 2:
+        parser.error(f"--count {args.count}: expected 2 or more, for captions are shuffled among them")
     rows = [row for row in ROWS if row.name in args.rows]
     budget = Budget(args.runs, args.out, args.steps, args.count, time.time() + 60 * args.minutes)
+    arms = [(row, arm, seed) for row in rows for seed in args.seeds for arm in row.arms]
+    needed = dict.fromkeys(path for _, arm, seed in arms for path in arm.training.needs(args.runs, seed))
+    if missing := [str(path) for path in needed if not path.exists()]:
+        parser.error(f"not there: {', '.join(missing)}; make them first, or leave out --rows that need them")
     budget.hold()
-    found: dict[tuple[str, str], list[Mapping[str, float]]] = {}
-    status = 0
     try:
-        for row in rows:
-            for seed in args.seeds:
-                for arm in row.arms:
-                    found.setdefault((row.name, arm.label), []).append(budget.score(row, arm, seed))
+        for row, arm, seed in arms:
+            budget.score(row, arm, seed)
     except OutOfTimeError:
         print("stopped; the same command goes on", flush=True)
-        status = 130
-    steps = f"{args.steps} steps an arm, {budget.hours():.1f} hours in all"
-    text = "\n".join([*table(rows, found), "", steps, ""])
-    (args.out / "table.md").write_text(text, encoding="utf-8")
-    print(text)
-    return status
+        return 130
+    finally:
+        steps = f"{args.steps} steps an arm, {budget.hours():.1f} hours in all"
+        text = "\n".join([*table(ROWS, budget.found()), "", steps, ""])
+        (args.out / "table.md").write_text(text, encoding="utf-8")
+        print(text)
+    return 0
 
 
 if __name__ == "__main__":
