@@ -68,7 +68,7 @@ def main() -> None:
     state = TrainState(jnp.int32(0), {"model": weights}, {}, {}, {})
     args.out.mkdir(parents=True, exist_ok=True)
     evaluation = TokenizerEvaluation(config, kind, abstract(kind.build), mesh)
-    numbers = evaluation(state, split_step(with_step(args.model))[1] or 0, args.out / "pictures")
+    numbers = {**evaluation(state, split_step(with_step(args.model))[1] or 0, args.out / "pictures")}
     if isinstance(kind, MammothTokKind):
         numbers["block_means_psnr"] = block_means(config, kind.stride)
     print(json.dumps(numbers, indent=1))

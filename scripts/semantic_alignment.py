@@ -28,6 +28,7 @@ from checkpoint_convert.rules import expand
 from checkpoint_convert.stream import by_target
 from checkpoint_convert.to_torch import released_specs, write_released
 from mammoth_jax.core.compilation_cache import enable_compilation_cache
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.core.mesh import single_device_mesh
 from mammoth_jax.core.parameters import abstract, initialize, named_parameters
 from mammoth_jax.data.synthetic.labels import scene_labels
@@ -65,6 +66,13 @@ class Teacher(nnx.Module):
 
     def __call__(self, picture: jax.Array) -> jax.Array:
         return self.names(jnp.mean(self.tower(picture), axis=(1, 2)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherTraining:
+    """What the run of the teacher is told."""
+
+    run: RunConfig
 
 
 class NamedScenes:
@@ -117,7 +125,7 @@ def teacher_work(config: RunConfig, rate: float) -> Work:
         template=template,
         names=frozenset(labels),
         objective=name_scene,
-        optimizer=build_optimizer(optimizer, labels, config.steps),
+        optimizer=build_optimizer(optimizer, labels, config.steps, {}),
     )
 
     def initial() -> TrainState:
@@ -134,15 +142,18 @@ def teacher_work(config: RunConfig, rate: float) -> Work:
 
 
 def train_teacher(out: Path, steps: int) -> Path:
-    """The folder of the frozen tower, in AIMv2's published layout."""
-    folder = out / "teacher_weights"
-    if folder.is_dir():
-        return folder
+    """The folder of the frozen tower, in AIMv2's published layout.
+
+    Raises:
+      InputError: ``out`` has a teacher of other settings.
+    """
     config = RunConfig(
         steps=steps, batch_size=64, log_interval=20, checkpoint_interval=200, evaluation_interval=steps
     )
-    run, mesh = out / "teacher", single_device_mesh()
-    run.mkdir(parents=True, exist_ok=True)
+    folder, run, mesh = out / "teacher_weights", out / "teacher", single_device_mesh()
+    open_run(run, TeacherTraining(run=config))
+    if folder.is_dir():
+        return folder
     train(teacher_work(config, 2e-3), config, run, mesh)
     tower = load_weights(run, abstract(Teacher), mesh).tower  # type: ignore[attr-defined]
     parameters = named_parameters(tower)
@@ -216,7 +227,7 @@ def probe(train_set: tuple[np.ndarray, np.ndarray], test_set: tuple[np.ndarray, 
     optimizer = AdamWConfig(
         groups=(Group(name="all", schedule=WarmupCosine(learning_rate=0.1, warmup_steps=10)),)
     )
-    transform = build_optimizer(optimizer, {"w": "all", "b": "all"}, 600)
+    transform = build_optimizer(optimizer, {"w": "all", "b": "all"}, 600, {})
     params = {"w": weights[0], "b": weights[1]}
 
     def step(carry: Any, _: Any) -> tuple[Any, None]:
@@ -258,6 +269,18 @@ def main() -> None:
     parser.add_argument("--probe-scenes", type=int, default=1024)
     args = parser.parse_args()
     enable_compilation_cache()
+    try:
+        compare(args)
+    except InputError as error:
+        parser.error(str(error))
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Trains what is missing, then probes.
+
+    Raises:
+      InputError: OUT has a teacher or tokenizers of other settings.
+    """
     teacher = train_teacher(args.out, args.teacher_steps)
     rows: dict[str, list[dict[str, float]]] = {"without": [], "with": []}
     for seed in args.seeds:

@@ -283,7 +283,7 @@ def main() -> int:
     try:
         more = "" if args.limits is None else "\n" + args.limits.read_text(encoding="utf-8")
         facts = ship(args.runs, args.into, args.scores, LIMITS + more, args.commit or head())
-    except InputError as error:
+    except (InputError, OSError, UnicodeDecodeError) as error:
         print(f"ship_nano: {error}", file=sys.stderr)
         return 2
     print(f"{args.into}: {facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} parameters")

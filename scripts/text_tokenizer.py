@@ -16,6 +16,7 @@ from pathlib import Path
 
 from checkpoint_convert.init_checkpoint import write_tokenizer
 from checkpoint_convert.new_folder import new_folder
+from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.synthetic.texts import vocabulary_corpus
 from mammoth_jax.models.config import MammothConfig
 from mammoth_jax.processing.generation_config import DRAWING_OPTIONS
@@ -65,17 +66,17 @@ def main() -> None:
         own = drawing_options(args.drawing)
     except ValueError as error:
         parser.error(f"--drawing: {error}; expected NAME=VALUE with {options}")
-    try:
-        config = MammothConfig.from_preset(args.preset)
-    except InputError as error:
-        parser.error(str(error))
     if args.out.exists():
         parser.error(f"--out {args.out} is there already; expected a new folder")
-    backbone = config.backbone
-    count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
-    ranks = train_ranks(texts_in_layouts(args.texts), count)
-    with new_folder(args.out) as folder:
-        write_tokenizer(folder, config, ranks, own)
+    try:
+        config = MammothConfig.from_preset(args.preset)
+        backbone = config.backbone
+        count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
+        ranks = train_ranks(texts_in_layouts(args.texts), count)
+        with new_folder(args.out) as folder:
+            write_tokenizer(folder, config, ranks, own)
+    except InputError as error:
+        parser.error(str(error))
     tokenizer = Tokenizer.from_folder(
         args.out, family=backbone.tokenizer_family, gen_vocab_start=backbone.decoder.gen_vocab_start_index
     )

@@ -24,7 +24,7 @@ trap 'if [[ -n $training ]]; then kill -INT "$training" || true; wait "$training
 
 stage() { # NAME WORDS...: trains it, or goes on, as long as there is time
   local left=$((deadline - $(date +%s))) run=$folder/nano_$1 status=0
-  if [[ -e $run && ! -e $run/config.yaml ]]; then
+  if [[ ! -e $run/config.yaml && -n $(ls -A "$run" 2>/dev/null) ]]; then
     echo "$run: finished weights"
     return
   fi

@@ -69,13 +69,18 @@ def evaluate(args: argparse.Namespace) -> None:
     """Draws, answers and scores."""
     from mammoth_jax.core.progress import ProgressLine
     from mammoth_jax.evals.run_record import finish_run, open_run
+    from mammoth_jax.evals.synthetic.answers import answer_options
+    from mammoth_jax.pipelines.think_then_draw import ThinkOptions
 
     pipeline, line = evaluating.load_pipeline(args), ProgressLine()
     what, model = evaluation(args, pipeline), means(args, pipeline, line)
     what.check(model)
-    tokens = {"think_tokens": args.riddle_tokens, "answer_tokens": args.answer_tokens}
-    settings = evaluating.run_settings(args, pipeline) | {"count": args.count, "prompts": what.digest(), **tokens}
-    del settings["think"]
+    settings = evaluating.run_settings(args, pipeline) | {
+        "count": args.count,
+        "prompts": what.digest(),
+        "think": dataclasses.asdict(ThinkOptions(args.riddle_tokens).writing(pipeline.loaded)),
+        "answer": dataclasses.asdict(answer_options(args.answer_tokens).resolved(pipeline.loaded)),
+    }
     open_run(args.out, settings, evaluating.session_settings(args) | {"tasks": what.tasks}, what.files())
     scores = what.run(model, heading(settings), line)
     finish_run(args.out, {"scores": scores})

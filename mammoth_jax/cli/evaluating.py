@@ -75,7 +75,7 @@ def run_settings(args: argparse.Namespace, pipeline: "TextToImagePipeline") -> d
         "num_images": args.num_images,
         "size": args.size,
         "grid": args.grid,
-        "think": None if think is None else dataclasses.asdict(think),
+        "think": None if think is None else dataclasses.asdict(think.writing(pipeline.loaded)),
         **resolved_options(args, pipeline),
         **{f"use_{name}": getattr(args, name, True) for name in CHANNELS},
         **model_settings(args),

@@ -27,7 +27,8 @@ def open_run(
     Args:
       out: the folder.
       settings: everything that decides the pictures; JSON values.
-      session: what may differ from one start to the next, such as the batch size; kept for each start.
+      session: what may differ from one start to the next, such as the batch size; kept for each start.  One with a
+        ``limit`` draws nothing that a finished run lacks.
       pictures: the files that the run will write.
 
     Raises:
@@ -45,7 +46,9 @@ def open_run(
             )
         record = {"settings": settings, "starts": []}
     start = {"date": _now(), **session, "device": _device(), "versions": versions()}
-    record |= {"starts": [*record["starts"], start], "finished": None}
+    record["starts"] = [*record["starts"], start]
+    if session.get("limit") is None or "finished" not in record:
+        record["finished"] = None
     _write(file, record)
 
 

@@ -13,6 +13,7 @@ from mammoth_jax.cli import evaluating
 from mammoth_jax.cli.main import main
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.processing.generation_config import GenerationSettings
+from mammoth_jax.processing.text_generation_config import TextGenerationSettings
 from tests.evals.stand_in import StandIn
 
 CHECKPOINT = GenerationSettings(
@@ -26,7 +27,8 @@ def loaded_model(settings=CHECKPOINT, weight=0.0, **more):
     """What a command has loaded: settings, and a model of one weight."""
     model = nnx.Module()
     model.scale = nnx.Param(jnp.full((2,), weight))
-    return SimpleNamespace(loaded=SimpleNamespace(settings=settings, model=model, **more))
+    more |= {"settings": settings, "text_settings": TextGenerationSettings()}
+    return SimpleNamespace(loaded=SimpleNamespace(model=model, **more))
 
 
 @pytest.fixture
@@ -168,6 +170,8 @@ def test_the_first_pictures_alone_and_then_the_rest(drawn, prompts, tmp_path, ca
     run(capsys, *words, "--limit", 3)
     assert len(drawn[0][1].asked) == 3 and record(tmp_path / "out")["finished"] is None
     assert "8 pictures, 5 drawn now" in run(capsys, *words)[1]
+    run(capsys, *words, "--limit", 3)
+    assert record(tmp_path / "out")["finished"] is not None  # what is finished stays so
 
 
 def test_edits_find_their_pictures_and_keep_how_these_are_seen(drawn, tmp_path, capsys):

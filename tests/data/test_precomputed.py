@@ -101,7 +101,7 @@ def test_a_shard_that_the_disk_refuses_is_named_and_leaves_nothing(tmp_path):
     _, limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, limit))  # bytes of a file: like a disk that is full
     try:
-        with pytest.raises(OSError, match="000001.safetensors: .*File too large"):
+        with pytest.raises(OSError, match=r"000001\.safetensors: .*File too large"):
             write(tmp_path, [1])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

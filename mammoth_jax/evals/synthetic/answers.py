@@ -10,7 +10,7 @@ from PIL import Image
 from mammoth_jax.core.files import write_text_whole
 from mammoth_jax.core.progress import Progress
 from mammoth_jax.evals.synthetic.samples import Sample
-from mammoth_jax.pipelines.chat import ChatPipeline
+from mammoth_jax.pipelines.chat import ChatOptions, ChatPipeline
 
 Answer = Callable[[Sequence[tuple[str, Image.Image | None]]], list[str]]
 """Answers to questions about a picture each, or about none."""
@@ -18,9 +18,14 @@ Answer = Callable[[Sequence[tuple[str, Image.Image | None]]], list[str]]
 SHOWN, WITHHELD = "shown", "withheld"
 
 
+def answer_options(max_new_tokens: int) -> ChatOptions:
+    """The best token at a time; for the rest the checkpoint's own settings."""
+    return ChatOptions(max_new_tokens, temperature=0.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class ChatAnswer:
-    """Answers with a model, the best token at a time; all launches have as many rows."""
+    """Answers with a model as :func:`answer_options` says; all launches have as many rows."""
 
     pipeline: ChatPipeline
     max_new_tokens: int
@@ -33,8 +38,7 @@ class ChatAnswer:
         out = self.pipeline(
             [words for words, _ in filled],
             images=shown,
-            max_new_tokens=self.max_new_tokens,
-            temperature=0.0,
+            **dataclasses.asdict(answer_options(self.max_new_tokens)),
         )
         return out.texts[: len(questions)]
 

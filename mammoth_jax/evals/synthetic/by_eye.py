@@ -34,14 +34,21 @@ def chosen(out: Path, count: int, seed: int) -> list[str]:
     """Files of drawings, in an order that says nothing: of each kind as many, or one more.
 
     Raises:
-      InputError: the folder has not been scored, or has fewer drawings.
+      InputError: the folder has not been scored, or has fewer drawings; ``count`` is not positive.
     """
+    if count < 1:
+        raise InputError(f"--count {count}: expected 1 or more")
     files: dict[str, list[str]] = {}
     for mark in _marks(out).values():
         files.setdefault(mark["kind"], []).append(mark["file"])
     random = np.random.default_rng(seed)
     shuffled = [[kind[n] for n in random.permutation(len(kind))] for kind in files.values()]
-    turns = [kind[turn] for turn in range(max(map(len, shuffled))) for kind in shuffled if turn < len(kind)]
+    turns = [
+        kind[turn]
+        for turn in range(max(map(len, shuffled), default=0))
+        for kind in shuffled
+        if turn < len(kind)
+    ]
     if len(turns) < count:
         raise InputError(f"{out} has {len(turns)} drawings, {count} are asked for; give a smaller --count")
     return [turns[n] for n in random.permutation(count)]
@@ -97,8 +104,15 @@ def compare(out: Path, sheet: Path) -> dict[str, Any]:
     read: dict[str, bool] = {}
     if not (sheet / "sheet.csv").is_file():
         raise InputError(f"{sheet} has no sheet.csv; lay one out first: by_eye sheet {out} {sheet}")
-    with (sheet / "sheet.csv").open(encoding="utf-8", newline="") as lines:
-        for line in csv.DictReader(lines):
+    with (sheet / "sheet.csv").open(
+        encoding="utf-8-sig", newline=""
+    ) as lines:  # spreadsheets put a mark before it
+        table = csv.DictReader(lines)
+        if not set(_FIELDS) <= set(table.fieldnames or ()):
+            raise InputError(
+                f"{sheet}/sheet.csv has columns {table.fieldnames}, expected {list(_FIELDS)} with commas between"
+            )
+        for line in table:
             said = (line["right"] or "").strip().lower()
             if said not in _YES + _NO:
                 raise InputError(

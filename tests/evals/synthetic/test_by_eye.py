@@ -86,6 +86,20 @@ def test_a_sheet_that_is_not_filled_in_is_refused_and_never_written_over(out, tm
         write_sheet(out, tmp_path / "other", 29)
     with pytest.raises(InputError, match=r"no results\.jsonl; score it first"):
         write_sheet(tmp_path, tmp_path / "other", 2)
+    with pytest.raises(InputError, match="--count 0: expected 1 or more"):
+        write_sheet(out, tmp_path / "other", 0)
+
+
+def test_a_sheet_from_a_spreadsheet_is_read_or_its_columns_are_named(out, tmp_path):
+    sheet = tmp_path / "sheet"
+    write_sheet(out, sheet, 2)
+    fill(sheet, lambda found: ["yes"] * 2)
+    file = sheet / "sheet.csv"
+    file.write_text("\ufeff" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    assert compare(out, sheet)["pictures"] == 2
+    file.write_text(file.read_text(encoding="utf-8-sig").replace(",", ";"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"sheet\.csv has columns \['number;file"):
+        compare(out, sheet)
 
 
 def test_what_a_picture_must_show_is_told_by_the_scorers_rules():
