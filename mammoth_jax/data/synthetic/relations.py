@@ -24,15 +24,18 @@ OPPOSITE: dict[Relation, Relation] = {
 
 
 def relations_between(
-    a: tuple[float, float], b: tuple[float, float], height: int, width: int
+    a: tuple[float, float], b: tuple[float, float], height: int, width: int, slack: float = 0.0
 ) -> tuple[Relation, ...]:
-    """The relations of a thing centred at ``a`` to one centred at ``b``, in a picture of the given size."""
+    """The relations of a thing centred at ``a`` to one centred at ``b``, in a picture of the given size.
+
+    ``slack`` is by how many pixels each distance may be off, where centres are measured.
+    """
     right, down = b[0] - a[0], b[1] - a[1]
-    margin = min(height, width) / 8
+    margin = min(height, width) / 8 - slack
     found: list[Relation] = []
-    if abs(right) >= margin and 3 * right * right >= down * down:
+    if abs(right) >= margin and 3 * (abs(right) + slack) ** 2 >= max(abs(down) - slack, 0.0) ** 2:
         found.append("left of" if right > 0 else "right of")
-    if abs(down) >= margin and 3 * down * down >= right * right:
+    if abs(down) >= margin and 3 * (abs(down) + slack) ** 2 >= max(abs(right) - slack, 0.0) ** 2:
         found.append("above" if down > 0 else "below")
     return tuple(found)
 
@@ -42,10 +45,13 @@ def relations(a: Item, b: Item, height: int, width: int) -> tuple[Relation, ...]
     return relations_between(a.centre, b.centre, height, width)
 
 
-def place_of(centre: tuple[float, float], height: int, width: int) -> Place | None:
-    """The corner that something centred there is nearest to; None within an eighth of a middle line."""
+def place_of(centre: tuple[float, float], height: int, width: int, slack: float = 0.0) -> Place | None:
+    """The corner that something centred there is nearest to; None within an eighth of a middle line.
+
+    ``slack`` is by how many pixels the centre may be off, where it is measured.
+    """
     right, down = centre[0] / width - 0.5, centre[1] / height - 0.5
-    if min(abs(right), abs(down)) < 1 / 8:
+    if abs(right) < 1 / 8 - slack / width or abs(down) < 1 / 8 - slack / height:
         return None
     if down < 0:
         return "top left" if right < 0 else "top right"

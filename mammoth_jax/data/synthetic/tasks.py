@@ -7,7 +7,7 @@ depends on the settings and ``i`` alone; so do its words, and where the sample s
 import dataclasses
 import functools
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from mammoth_jax.core.errors import InputError
 from mammoth_jax.data.example import Example, Place, Task, Turn
@@ -40,7 +40,7 @@ class SyntheticTask:
     ``picture_size`` is the side of a square, or height and width, in pixels; ``language`` is drawn where it is None.
 
     Raises:
-      InputError: a side below 64 pixels, or a length below one.
+      InputError: a side below 64 pixels, a length below one, or an unknown split, language or kind.
     """
 
     split: Split = "train"
@@ -51,6 +51,7 @@ class SyntheticTask:
 
     task: ClassVar[Task]
     _stream: ClassVar[int]  # of random numbers: each task, split and kind has its own
+    _kinds: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
         if min(self.height_and_width) < SMALLEST_SIDE:
@@ -59,6 +60,14 @@ class SyntheticTask:
             )
         if self.length < 1:
             raise InputError(f"length {self.length}: expected at least one")
+        if self.split not in get_args(Split):
+            raise InputError(f"split {self.split!r}: expected one of {', '.join(get_args(Split))}")
+        if self.language is not None and self.language not in LANGUAGES:
+            raise InputError(f"language {self.language!r}: expected one of {', '.join(LANGUAGES)}")
+        if self._only is not None and self._only not in self._kinds:
+            raise InputError(
+                f"{self._only!r} is no kind of {self.task}: expected one of {', '.join(self._kinds)}"
+            )
 
     @property
     def height_and_width(self) -> tuple[int, int]:
@@ -83,7 +92,7 @@ class SyntheticTask:
     def __len__(self) -> int:
         return self.length
 
-    def _draws(self, index: int, kinds: tuple[str, ...]) -> Draws:
+    def _draws(self, index: int) -> Draws:
         """The random numbers of a sample.
 
         Raises:
@@ -91,7 +100,7 @@ class SyntheticTask:
         """
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
-        kind = 0 if self._only is None else 1 + kinds.index(self._only)
+        kind = 0 if self._only is None else 1 + self._kinds.index(self._only)
         return Draws(self.seed, self._stream + 2 * kind + (self.split == "heldout"), index)
 
     def _language(self, draws: Draws) -> Language:
@@ -116,6 +125,7 @@ class SyntheticDrawings(SyntheticTask):
     look: Look = Look()
     task: ClassVar[Task] = "t2i"
     _stream: ClassVar[int] = 1000
+    _kinds: ClassVar[tuple[str, ...]] = CATEGORIES
 
     @property
     def _only(self) -> str | None:
@@ -128,9 +138,11 @@ class SyntheticDrawings(SyntheticTask):
         return super().name + own
 
     def __getitem__(self, index: int) -> Record:
-        draws = self._draws(index, CATEGORIES)
+        draws = self._draws(index)
         category = self.category or CATEGORIES[draws.weighted(CATEGORY_WEIGHTS)]
-        sample = drawing(self.split, category, *self.height_and_width, draws, self._language(draws), self.look)
+        sample = drawing(
+            self.split, category, *self.height_and_width, draws, self._language(draws), self.look
+        )
         return self._record(index, (sample.scene,), {"drawing": sample})
 
     def example(self, record: Record, place: Place | None = None) -> Example:
@@ -147,13 +159,14 @@ class SyntheticEdits(SyntheticTask):
     operation: Operation | None = None
     task: ClassVar[Task] = "edit"
     _stream: ClassVar[int] = 2000
+    _kinds: ClassVar[tuple[str, ...]] = OPERATIONS
 
     @property
     def _only(self) -> str | None:
         return self.operation
 
     def __getitem__(self, index: int) -> Record:
-        draws = self._draws(index, OPERATIONS)
+        draws = self._draws(index)
         operation = self.operation or draws.choice(OPERATIONS)
         language = self._language(draws)
         edit: Edit = sample_edit(self.split, operation, *self.height_and_width, draws)
@@ -176,13 +189,14 @@ class SyntheticQuestions(SyntheticTask):
     kind: Kind | None = None
     task: ClassVar[Task] = "it2t"
     _stream: ClassVar[int] = 3000
+    _kinds: ClassVar[tuple[str, ...]] = KINDS
 
     @property
     def _only(self) -> str | None:
         return self.kind
 
     def __getitem__(self, index: int) -> Record:
-        draws = self._draws(index, KINDS)
+        draws = self._draws(index)
         kind = self.kind or KINDS[draws.weighted(KIND_WEIGHTS)]
         asked = interview(self.split, kind, *self.height_and_width, draws, self._language(draws))
         return self._record(index, (asked.scene,), {"interview": asked})
@@ -204,13 +218,14 @@ class SyntheticRiddles(SyntheticTask):
     kind: RiddleKind | None = None
     task: ClassVar[Task] = "a2a"
     _stream: ClassVar[int] = 4000
+    _kinds: ClassVar[tuple[str, ...]] = RIDDLE_KINDS
 
     @property
     def _only(self) -> str | None:
         return self.kind
 
     def __getitem__(self, index: int) -> Record:
-        draws = self._draws(index, RIDDLE_KINDS)
+        draws = self._draws(index)
         kind = self.kind or draws.choice(RIDDLE_KINDS)
         sample: Riddle = riddle(self.split, kind, *self.height_and_width, draws, self._language(draws))
         return self._record(index, (sample.scene,), {"riddle": sample})
@@ -231,13 +246,14 @@ class SyntheticDocuments(SyntheticTask):
     kind: DocumentKind | None = None
     task: ClassVar[Task] = "text"
     _stream: ClassVar[int] = 5000
+    _kinds: ClassVar[tuple[str, ...]] = DOCUMENT_KINDS
 
     @property
     def _only(self) -> str | None:
         return self.kind
 
     def __getitem__(self, index: int) -> Record:
-        draws = self._draws(index, DOCUMENT_KINDS)
+        draws = self._draws(index)
         kind = self.kind or DOCUMENT_KINDS[draws.weighted(DOCUMENT_WEIGHTS)]
         return self._record(index, (), {"document": document(self.split, kind, draws, self._language(draws))})
 

@@ -78,7 +78,9 @@ def test_the_same_samples_on_every_platform():
 
 
 def test_a_look_makes_things_larger_and_apart_and_asks_for_the_same():
-    own, clear = (SyntheticDrawings(seed=3, category="two_object", look=look) for look in (Look(), Look(18, 0)))
+    own, clear = (
+        SyntheticDrawings(seed=3, category="two_object", look=look) for look in (Look(), Look(18, 0))
+    )
     assert own.name != clear.name and own.name.endswith("/two_object/both")
     scenes = [clear[index].fields["drawing"].scene for index in range(40)]
     assert min(item.size for scene in scenes for item in scene.items) >= 18
@@ -87,7 +89,9 @@ def test_a_look_makes_things_larger_and_apart_and_asks_for_the_same():
         other = own[index].fields["drawing"].scene
         assert [(i.shape, i.colour) for i in scene.items] == [(i.shape, i.colour) for i in other.items]
     many = SyntheticDrawings(seed=3, category="counting", look=Look(30, 0))
-    assert all(many.example(many[index]).target is not None for index in range(20))  # as large as there is room for
+    assert all(
+        many.example(many[index]).target is not None for index in range(20)
+    )  # as large as there is room for
     for wrong in ((8, 0), (18, 2)):
         with pytest.raises(InputError, match="expected a least_size"):
             Look(*wrong)
@@ -211,6 +215,19 @@ def test_a_task_is_its_own_configuration(task):
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         decode(SyntheticEdits, settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "test"}, "split 'test': expected one of train, heldout"),
+        ({"language": "fr"}, "language 'fr': expected one of en, zh"),
+        ({"operation": "paint"}, "'paint' is no kind of edit: expected one of recolour, remove"),
+    ],
+)
+def test_what_no_sample_has_is_refused_without_a_configuration_too(settings, message):
+    with pytest.raises(InputError, match=message):
+        SyntheticEdits(**settings)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mammoth_jax.core.types import Bool, UInt8
+from mammoth_jax.core.types import UInt8
 from mammoth_jax.data.synthetic.edits import Beside, Corner, Edit, Toward, Where
 from mammoth_jax.data.synthetic.relations import place_of, relations_between
 from mammoth_jax.data.synthetic.scene import Box, Item, Text
 from mammoth_jax.data.synthetic.score.find import find
 from mammoth_jax.data.synthetic.score.findings import Finding, FoundItem, FoundText
 from mammoth_jax.data.synthetic.score.judge import background_reasons
+from mammoth_jax.data.synthetic.score.smoothing import covered
 
 FARTHEST = 3.0
 """How far the centre of an item that stays may move, in pixels."""
@@ -55,7 +56,7 @@ def judge_edit(
     found = find(after)
     kept = _kept(edit, found)
     missing = tuple(_missing(edit, found, kept))
-    lost = tuple(_lost(edit, kept))
+    lost = tuple(_lost(edit, found, kept))
     if edit.operation != "background":
         boxes = _changed_boxes(edit, found, kept)
         difference, coded = (mean_difference(before, one, boxes) for one in (after, reconstruction))
@@ -71,19 +72,10 @@ def mean_difference(
     changed: tuple[Box, ...] = (),
 ) -> float:
     """Mean absolute difference of two pictures outside boxes, of values 0 to 255; 0 where nothing is outside."""
-    outside = _outside(one.shape[0], one.shape[1], changed)
+    outside = ~covered(one.shape[0], one.shape[1], changed, _AROUND)
     if not outside.any():
         return 0.0
     return float(np.abs(one[outside].astype(np.int16) - other[outside].astype(np.int16)).mean())
-
-
-def _outside(height: int, width: int, boxes: tuple[Box, ...]) -> Bool[np.ndarray, "height width"]:
-    outside = np.ones((height, width), bool)
-    for left, top, right, bottom in boxes:
-        rows = slice(max(math.floor(top - _AROUND), 0), max(math.ceil(bottom + _AROUND), 0))
-        columns = slice(max(math.floor(left - _AROUND), 0), max(math.ceil(right + _AROUND), 0))
-        outside[rows, columns] = False
-    return outside
 
 
 def _changed_boxes(edit: Edit, found: Finding, kept: "_Kept") -> tuple[Box, ...]:
@@ -134,7 +126,7 @@ def _kept_texts(edit: Edit) -> list[Text]:
     return [text for number, text in enumerate(edit.before.texts) if number != edit.text]
 
 
-def _lost(edit: Edit, kept: _Kept) -> Iterator[str]:
+def _lost(edit: Edit, found: Finding, kept: _Kept) -> Iterator[str]:
     """What did not stay, and what is there that should not be."""
     for (number, _), item in zip(edit.kept, kept.items, strict=True):
         if item is None:
@@ -149,6 +141,16 @@ def _lost(edit: Edit, kept: _Kept) -> Iterator[str]:
         yield f"{item.colour} {item.shape}: was not there"
     for text in kept.other_texts[(edit.text is not None) :]:
         yield f"text {text.text!r}: was not there"
+    if any(not _was_of_old(edit, box) for box in found.leftovers):
+        yield "something without a name: was not there"
+
+
+def _was_of_old(edit: Edit, box: Box) -> bool:
+    """Whether a box is in part where the item was that the edit takes away or changes."""
+    if not isinstance(edit.old, Item):
+        return False
+    left, top, right, bottom = edit.old.box
+    return left < box[2] and box[0] < right and top < box[3] and box[1] < bottom
 
 
 def _concerned(edit: Edit, item: FoundItem) -> bool:
@@ -191,22 +193,26 @@ def _missing(edit: Edit, found: Finding, kept: _Kept) -> Iterator[str]:
                 yield f"{old.colour} {old.shape}: there more than once"
             elif not candidates:
                 yield f"{new.colour} {new.shape}: not there"
-            elif edit.where is not None and not _stands(edit.where, candidates[0], old, edit, kept):
+            elif isinstance(old, Item) and _apart(old.centre, candidates[0].centre) <= FARTHEST:
+                yield f"{new.colour} {new.shape}: has not moved"
+            elif edit.where is not None and not _stands(edit.where, candidates[0], old, edit, found):
                 yield f"{new.colour} {new.shape}: in another place"
+    if isinstance(old, Item) and any(_was_of_old(edit, box) for box in found.leftovers):
+        yield f"{old.colour} {old.shape}: something is left of it"
 
 
-def _stands(where: Where, item: FoundItem, old: object, edit: Edit, kept: _Kept) -> bool:
-    height, width = edit.after.height, edit.after.width
+def _stands(where: Where, item: FoundItem, old: object, edit: Edit, found: Finding) -> bool:
+    height, width = found.height, found.width
     match where:
         case Corner(place):
-            return place_of(item.centre, height, width) == place
+            return place_of(item.centre, height, width, found.slack) == place
         case Toward(direction):
             assert isinstance(old, Item)
-            return direction in relations_between(item.centre, old.centre, height, width)
+            return direction in relations_between(item.centre, old.centre, height, width, found.slack)
         case Beside(relation, other):
             # The item is where it was, or it is missed already.
             centre = edit.after.items[other].centre
-            return relation in relations_between(item.centre, centre, height, width)
+            return relation in relations_between(item.centre, centre, height, width, found.slack)
 
 
 def _same(wanted: Item, item: FoundItem) -> bool:

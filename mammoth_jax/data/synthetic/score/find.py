@@ -4,9 +4,12 @@ First the background; what stands out from it falls into regions of one colour. 
 and over regions in a row the letters of the font; what fits better is what is there.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from mammoth_jax.core.types import Float, UInt8
+from mammoth_jax.core.types import Bool, Float, UInt8
+from mammoth_jax.data.synthetic.scene import Box
 from mammoth_jax.data.synthetic.score.colour_regions import (
     Region,
     around,
@@ -18,6 +21,8 @@ from mammoth_jax.data.synthetic.score.findings import Finding, FoundItem, FoundT
 from mammoth_jax.data.synthetic.score.ground import Ground, find_ground
 from mammoth_jax.data.synthetic.score.lines import Line, lines
 from mammoth_jax.data.synthetic.score.shape_fit import Patch, ShapeFit, best_fits
+from mammoth_jax.data.synthetic.score.smoothing import covered
+from mammoth_jax.data.synthetic.score.smoothing import regions as named_regions
 from mammoth_jax.data.synthetic.score.touching import parted
 
 _LEAST_AREA = 24.0  # pixels of an item in a picture of 64
@@ -25,11 +30,12 @@ _LEAST_STROKE = 4.0  # pixels of what may be part of a letter
 _MARGIN = 4.0
 _MOST_ERROR = 0.35  # of a shape
 _LEAST_SIZE = 8.5  # pixels in a picture of 64; the world's items have twelve at least
-_LEAST_SEEN = 0.5  # of a shape; the world's items are seen to three quarters at least
+_LEAST_SEEN = 0.68  # of a shape, measured; the world's items are seen to three quarters at least
 _MOST_TEXT_ERROR = 0.5
 _MOST_LETTER_ERROR = 0.15  # of a text of one letter, which almost anything small looks a little like
 _POOR = 0.18  # error of a shape above which a region may be several items that touch
 _BETTER = 0.5  # of that error, which each of the parts must be below
+_RIM = 2  # pixels around what was found that belong to it
 _CLEAR = 0.08  # error of a shape below which a region is no letter
 
 # Bounds of the work.  A scene of the world has at most six items and two texts of six letters; a picture that is none,
@@ -79,7 +85,21 @@ def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
         for region in large
         if id(region) in fits and fits[id(region)].error < _MOST_ERROR
     ]
-    return Finding(height, width, ground.found, tuple(items), tuple(texts))
+    boxes = [found.box for found in (*items, *texts)]
+    left = _leftovers(ground.outstanding, boxes, _LEAST_AREA * scale**2)
+    return Finding(height, width, ground.found, tuple(items), tuple(texts), left)
+
+
+def _leftovers(
+    outstanding: Bool[np.ndarray, "height width"], boxes: Sequence[Box], least: float
+) -> tuple[Box, ...]:
+    """Boxes of what stands out and is not in those that are given, largest first: pieces of things, and debris."""
+    left = outstanding & ~covered(*outstanding.shape, boxes, _RIM)
+    pieces = sorted(
+        (pixels for _, pixels in named_regions(np.where(left, 0, -1))), key=lambda pixels: -len(pixels)
+    )
+    corners = [(pixels.min(0), pixels.max(0) + 1) for pixels in pieces if len(pixels) >= least]
+    return tuple((float(a[1]), float(a[0]), float(b[1]), float(b[0])) for a, b in corners)
 
 
 def _fits(patches: dict[int, Patch], scale: float) -> dict[int, ShapeFit]:

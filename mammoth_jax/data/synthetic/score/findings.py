@@ -6,6 +6,8 @@ from typing import Literal
 from mammoth_jax.data.synthetic.scene import Background, Box
 from mammoth_jax.data.synthetic.vocabulary import BackgroundColour, Colour, Shape
 
+_SLACK = 0.75  # in a picture of 64
+
 BackgroundKind = Literal["plain", "gradient", "stripes", "checks", "noise"]
 
 
@@ -49,13 +51,26 @@ class FoundBackground:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """All that is seen in a picture.  ``background`` is None where most of the picture has no colour of one."""
+    """All that is seen in a picture.
+
+    Attributes:
+        height, width: of the picture.
+        background: None where most of the picture has no colour of one.
+        items, texts: what has a name.
+        leftovers: boxes of what else stands out and is as large as an item may be, largest first.
+    """
 
     height: int
     width: int
     background: FoundBackground | None
     items: tuple[FoundItem, ...]
     texts: tuple[FoundText, ...]
+    leftovers: tuple[Box, ...] = ()
+
+    @property
+    def slack(self) -> float:
+        """Pixels that a centre which was measured may be off."""
+        return _SLACK * max(1.0, min(self.height, self.width) / 64)
 
 
 def kind_of(background: Background) -> BackgroundKind:

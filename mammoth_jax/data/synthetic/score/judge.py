@@ -61,15 +61,16 @@ def _of_items(spec: PromptSpec, finding: Finding) -> Iterator[str]:
         for item in finding.items:
             if not any(_is_of(part, item) for part in spec.include):
                 yield f"{item.colour} {item.shape}: not asked for"
+        if finding.leftovers:
+            yield "something without a name: not asked for"
     for part, found in zip(spec.include, groups, strict=True):
         if part.position is None:
             continue
         relation, other = part.position
         for item in found:
             for target in groups[other]:
-                if relation not in relations_between(
-                    item.centre, target.centre, finding.height, finding.width
-                ):
+                size = finding.height, finding.width
+                if relation not in relations_between(item.centre, target.centre, *size, finding.slack):
                     yield f"{_name(part)}: not {relation} {_name(spec.include[other])}"
 
 

@@ -1,10 +1,13 @@
 """Smoothing and growing of small pictures, and their connected regions."""
 
 import functools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from mammoth_jax.core.types import Bool, Float, Int
+from mammoth_jax.data.synthetic.scene import Box
 
 
 @functools.lru_cache(maxsize=256)
@@ -37,6 +40,18 @@ def grown(mask: Bool[np.ndarray, "height width"], steps: int) -> Bool[np.ndarray
             grown_along[tuple(behind)] |= mask[tuple(ahead)]
         mask = grown_along
     return mask
+
+
+def covered(
+    height: int, width: int, boxes: Sequence[Box], margin: float
+) -> Bool[np.ndarray, "{height} {width}"]:
+    """The pixels of boxes and ``margin`` around them."""
+    out = np.zeros((height, width), bool)
+    for left, top, right, bottom in boxes:
+        rows = slice(max(math.floor(top - margin), 0), max(math.ceil(bottom + margin), 0))
+        columns = slice(max(math.floor(left - margin), 0), max(math.ceil(right + margin), 0))
+        out[rows, columns] = True
+    return out
 
 
 def regions(names: Int[np.ndarray, "height width"]) -> list[tuple[int, Int[np.ndarray, "pixels 2"]]]:

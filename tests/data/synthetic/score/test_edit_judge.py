@@ -11,6 +11,7 @@ from mammoth_jax.data.synthetic.render import render
 from mammoth_jax.data.synthetic.scene import Item, Plain, Scene
 from mammoth_jax.data.synthetic.score.agreement import worse
 from mammoth_jax.data.synthetic.score.edit_judge import judge_edit, mean_difference
+from mammoth_jax.data.synthetic.tasks import SyntheticEdits
 
 STAR, RING = Item("star", "red", (16.0, 20.0), 18.0), Item("ring", "blue", (46.0, 44.0), 20.0)
 BEFORE = Scene(64, 64, Plain("silver"), (STAR, RING), ())
@@ -79,10 +80,40 @@ def test_something_removed_leaves_nothing_else_behind():
     edit = Edit("remove", BEFORE, dataclasses.replace(BEFORE, items=(RING,)), 0)
     before = render(BEFORE)
     assert judge_edit(edit, before, shown(RING), off(before, 1)).correct
-    assert not judge_edit(edit, before, shown(dataclasses.replace(STAR, colour="pink"), RING), off(before, 1)).correct
+    assert not judge_edit(
+        edit, before, shown(dataclasses.replace(STAR, colour="pink"), RING), off(before, 1)
+    ).correct
     other = Item("heart", "pink", (46.0, 14.0), 14.0)
     verdict = judge_edit(edit, before, shown(other, RING), off(before, 100))
     assert verdict.carried_out and not verdict.preserved
+
+
+@pytest.mark.parametrize("half", [np.s_[:, :16], np.s_[:20]], ids=["left", "upper"])
+def test_what_is_half_erased_is_not_removed(half):
+    after = dataclasses.replace(BEFORE, items=(RING,))
+    before, right = render(BEFORE), render(after)
+    edit = Edit("remove", BEFORE, after, 0, None)
+    assert judge_edit(edit, before, right, off(before, 100)).correct
+    left = right.copy()
+    left[half] = before[half]
+    verdict = judge_edit(edit, before, left, off(before, 100))
+    assert not verdict.carried_out and verdict.reasons
+
+
+def test_what_has_no_name_was_not_there():
+    edit, before = recolouring(), render(BEFORE)
+    picture = shown(dataclasses.replace(STAR, colour="green"), RING)
+    picture[2:4, 36:60] = 0
+    verdict = judge_edit(edit, before, picture, off(before, 100))
+    assert verdict.carried_out and not verdict.preserved
+
+
+@pytest.mark.parametrize(("operation", "index"), [("add", 72), ("move", 54), ("move", 23), ("add", 611)])
+def test_what_stands_as_near_as_the_words_allow_is_right(operation, index):
+    edit = SyntheticEdits(split="heldout", seed=5, operation=operation)[index].fields["edit"]
+    before, after = render(edit.before), render(edit.after)
+    assert judge_edit(edit, before, after, before).carried_out
+    assert not judge_edit(edit, before, before, before).carried_out
 
 
 def test_something_added_may_stand_elsewhere_unless_a_place_was_named():

@@ -71,6 +71,15 @@ def test_an_item_behind_another_has_its_whole_box():
     assert found["square"].pixels < 400 - 20
 
 
+@pytest.mark.parametrize("shape", ["circle", "square", "heart", "diamond"])
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6])
+def test_a_shape_of_two_colours_is_not_two_shapes(shape, share):
+    red, green = (render(scene(Item(shape, colour, (32.0, 32.0), 24.0))) for colour in ("red", "green"))
+    column = round(20 + 24 * share)
+    found = find(np.concatenate([red[:, :column], green[:, column:]], 1))
+    assert sum(item.shape == shape for item in found.items) < 2
+
+
 @pytest.mark.parametrize("shape", ["circle", "diamond", "heart"])
 def test_items_of_one_colour_that_touch_are_two(shape):
     items = Item(shape, "red", (20.0, 30.0), 18.0), Item(shape, "red", (37.5, 34.0), 18.0)

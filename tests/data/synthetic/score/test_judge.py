@@ -48,6 +48,14 @@ def test_captions_that_name_everything_allow_nothing_else():
     assert not verdict.correct and "blue ring" in verdict.reasons[0]
 
 
+def test_debris_is_something_else_where_everything_is_named():
+    clean = finding(texts=[("CAT", "red")])
+    debris = dataclasses.replace(clean, leftovers=((1.0, 1.0, 9.0, 9.0),))
+    wanted = spec("text", texts=(Written("CAT"),))
+    assert judge(wanted, clean).correct and not judge(wanted, debris).correct
+    assert judge(dataclasses.replace(wanted, category="single_object"), debris).correct
+
+
 def test_colours_belong_to_their_shapes():
     seen = finding(item("star", "blue"), item("ring", "red"))
     assert not judge(spec("color_attr", Include("star", 1, "red"), Include("ring", 1, "blue")), seen).correct
