@@ -75,10 +75,14 @@ def placeholder_ranks(config: MammothConfig) -> dict[bytes, int]:
 
 
 def write_tokenizer(
-    folder: Path, config: MammothConfig, ranks: Mapping[bytes, int], drawing: Mapping[str, Any] = {}
+    folder: Path,
+    config: MammothConfig,
+    ranks: Mapping[bytes, int],
+    drawing: Mapping[str, Any] = {},
+    temperature: float = 1.0,
 ) -> None:
     """Writes the release's two tokenizer files and the generation configurations that go with them, with the model's
-    own options of ``drawing`` if it has any.
+    own options of ``drawing`` if it has any and the ``temperature`` of its visual tokens.
 
     Raises:
       InputError: the ids do not fit (see ``special_token_ids``).
@@ -96,7 +100,7 @@ def write_tokenizer(
         if codes <= first
         else first + codes,  # a count where it cannot be taken for an id
         "do_sample": True,
-        "temperature": 1.0,
+        "temperature": temperature,
         "top_k": min(2048, codes),
         "top_p": 1.0,
     } | ({DRAWING: dict(drawing)} if drawing else {})

@@ -7,10 +7,12 @@ these would be a third of what a model of so small pictures reads.
     python scripts/text_tokenizer.py --preset nano --out runs/words --drawing negative_prompt= num_inference_steps=25
 
 ``--drawing`` gives the model options of its own (``processing/generation_config.py``): what its pictures are drawn with
-unless a command says otherwise, and the negative prompt that it is trained with.
+unless a command says otherwise, and the negative prompt that it is trained with.  ``--temperature`` is that of its
+visual tokens.
 """
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -61,11 +63,14 @@ def main() -> None:
     parser.add_argument(
         "--drawing", nargs="+", default=(), metavar="NAME=VALUE", help=f"{options} (default: the release's)"
     )
+    parser.add_argument("--temperature", type=float, default=1.0, help="of its visual tokens (1)")
     args = parser.parse_args()
     try:
         own = drawing_options(args.drawing)
     except ValueError as error:
         parser.error(f"--drawing: {error}; expected NAME=VALUE with {options}")
+    if not 0 < args.temperature < math.inf:
+        parser.error(f"--temperature {args.temperature}: expected more than 0")
     if args.out.exists():
         parser.error(f"--out {args.out} is there already; expected a new folder")
     try:
@@ -74,7 +79,7 @@ def main() -> None:
         count = num_text_ranks(backbone.tokenizer_family, backbone.image_token_id)
         ranks = train_ranks(texts_in_layouts(args.texts), count)
         with new_folder(args.out) as folder:
-            write_tokenizer(folder, config, ranks, own)
+            write_tokenizer(folder, config, ranks, own, args.temperature)
     except InputError as error:
         parser.error(str(error))
     tokenizer = Tokenizer.from_folder(

@@ -44,7 +44,7 @@ stage() { # NAME WORDS...: trains it, or goes on, as long as there is time
 
 if [[ ! -e $folder/nano_words ]]; then
   python "$scripts/text_tokenizer.py" --preset nano --out "$folder/nano_words" \
-    --drawing negative_prompt= num_inference_steps=25 guidance_scale=3 ar_guidance_scale=3
+    --drawing negative_prompt= num_inference_steps=25 guidance_scale=3 ar_guidance_scale=3 --temperature 0.7
 fi
 stage vae
 stage mammothtok

@@ -1,5 +1,6 @@
 """Scripts that are there to be copied run as they stand."""
 
+import json
 import runpy
 from pathlib import Path
 
@@ -28,9 +29,11 @@ def test_the_sampling_script_draws_with_the_shipped_model(tmp_path, monkeypatch)
 def test_learned_words_know_the_layouts_and_carry_the_drawing_options_of_their_model(tmp_path, monkeypatch):
     out = tmp_path / "words"
     words = ["--texts", "300", "--out", str(out), "--drawing", "negative_prompt=", "num_inference_steps=25"]
+    words += ["--temperature", "0.7"]
     monkeypatch.setattr("sys.argv", ["text_tokenizer.py", *words])
     runpy.run_path(str(SCRIPTS / "text_tokenizer.py"), run_name="__main__")
     assert drawing_of_folder(out) == {"negative_prompt": "", "num_inference_steps": 25}
+    assert json.loads((out / "t2i_generation_config.json").read_text())["temperature"] == 0.7
     backbone = MammothConfig.from_preset("nano").backbone
     tokenizer = Tokenizer.from_folder(
         out, family=backbone.tokenizer_family, gen_vocab_start=backbone.decoder.gen_vocab_start_index
@@ -40,7 +43,11 @@ def test_learned_words_know_the_layouts_and_carry_the_drawing_options_of_their_m
 
 
 def test_words_that_cannot_be_learned_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
-    for words, reason in ((["--preset", "none"], "none"), (["--texts", "1"], "ranks")):
+    for words, reason in (
+        (["--preset", "none"], "none"),
+        (["--texts", "1"], "ranks"),
+        (["--temperature", "0"], "more than 0"),
+    ):
         monkeypatch.setattr("sys.argv", ["text_tokenizer.py", "--out", str(tmp_path / "words"), *words])
         with pytest.raises(SystemExit):
             runpy.run_path(str(SCRIPTS / "text_tokenizer.py"), run_name="__main__")
