@@ -21,7 +21,7 @@ from mammoth_jax.data.synthetic.score.findings import Finding, FoundItem, FoundT
 from mammoth_jax.data.synthetic.score.ground import Ground, find_ground
 from mammoth_jax.data.synthetic.score.lines import Line, lines
 from mammoth_jax.data.synthetic.score.shape_fit import Patch, ShapeFit, best_fits
-from mammoth_jax.data.synthetic.score.smoothing import covered
+from mammoth_jax.data.synthetic.score.smoothing import covered, grown
 from mammoth_jax.data.synthetic.score.smoothing import regions as named_regions
 from mammoth_jax.data.synthetic.score.touching import parted
 
@@ -36,6 +36,7 @@ _MOST_LETTER_ERROR = 0.15  # of a text of one letter, which almost anything smal
 _POOR = 0.18  # error of a shape above which a region may be several items that touch
 _BETTER = 0.5  # of that error, which each of the parts must be below
 _RIM = 2  # pixels around what was found that belong to it
+_WHOLE = 0.12  # error of a shape in two shades, at most: more, and nobody would call it one
 _CLEAR = 0.08  # error of a shape below which a region is no letter
 
 # Bounds of the work.  A scene of the world has at most six items and two texts of six letters; a picture that is none,
@@ -71,6 +72,18 @@ def find(picture: UInt8[np.ndarray, "height width 3"]) -> Finding:
             regions = [*(other for other in regions if other is not region), *parts]
             patches |= part_patches
             fits |= part_fits
+    for one, other in _beside(large, fits, height, width):
+        rest = [region for region in large if region is not one and region is not other]
+        if len(rest) > len(large) - 2:
+            continue  # one of them is a part of another shape by now
+        both = Region(np.concatenate([one.pixels, other.pixels]), one.colour)
+        patch = _patch(both, rest, pixels, ground, scale, (one.colour, other.colour))
+        found = _fits({id(both): patch}, scale)
+        if _error(both, found) < min(_WHOLE, _BETTER * _error_as_shapes([one, other], fits)):
+            large = [*rest, both]
+            regions = [*(region for region in regions if region is not one and region is not other), both]
+            patches[id(both)] = patch
+            fits |= found
     texts = []
     unclear = [r for r in regions if id(r) not in fits or fits[id(r)].error > _CLEAR]
     for line in lines(unclear, pixels, ground, scale):
@@ -94,12 +107,29 @@ def _leftovers(
     outstanding: Bool[np.ndarray, "height width"], boxes: Sequence[Box], least: float
 ) -> tuple[Box, ...]:
     """Boxes of what stands out and is not in those that are given, largest first: pieces of things, and debris."""
-    left = outstanding & ~covered(*outstanding.shape, boxes, _RIM)
+    height, width = outstanding.shape
+    left = outstanding & ~covered(height, width, boxes, _RIM)
     pieces = sorted(
         (pixels for _, pixels in named_regions(np.where(left, 0, -1))), key=lambda pixels: -len(pixels)
     )
     corners = [(pixels.min(0), pixels.max(0) + 1) for pixels in pieces if len(pixels) >= least]
     return tuple((float(a[1]), float(a[0]), float(b[1]), float(b[0])) for a, b in corners)
+
+
+def _beside(
+    large: list[Region], fits: dict[int, ShapeFit], height: int, width: int
+) -> list[tuple[Region, Region]]:
+    """Regions of two colours that touch and may be one shape in two shades, the larger one first."""
+    near = {id(region): grown(region.mask(height, width), 1) for region in large}
+    pairs = [
+        (one, other)
+        for number, one in enumerate(large)
+        for other in large[number + 1 :]
+        if max(_error(one, fits), _error(other, fits)) > _POOR
+        and near[id(one)][other.pixels[:, 0], other.pixels[:, 1]].any()
+    ]
+    ordered = [(a, b) if len(a.pixels) >= len(b.pixels) else (b, a) for a, b in pairs]
+    return sorted(ordered, key=lambda pair: -sum(len(region.pixels) for region in pair))[:_MOST_PARTED]
 
 
 def _fits(patches: dict[int, Patch], scale: float) -> dict[int, ShapeFit]:
@@ -135,15 +165,17 @@ def _patch(
     picture: Float[np.ndarray, "height width 3"],
     ground: Ground,
     scale: float,
+    colours: Sequence[Float[np.ndarray, "3"]] = (),
 ) -> Patch:
-    """A region with what surrounds it, where an occluded part of its shape may lie."""
+    """A region with what surrounds it, where an occluded part of its shape may lie; ``colours`` if it has several."""
     height, width, _ = picture.shape
     left, top, right, bottom = region.box
     margin = int(_MARGIN * scale) + max(right - left, bottom - top) // 4
     rows = slice(max(top - margin, 0), min(bottom + margin, height))
     columns = slice(max(left - margin, 0), min(right + margin, width))
-    cover, _ = cover_of(picture[rows, columns], ground.colours[rows, columns], region.colour)
-    cover = np.minimum(cover, 1.0) * around(region, height, width, 2)[rows, columns]
+    seen, behind = picture[rows, columns], ground.colours[rows, columns]
+    covers = [cover_of(seen, behind, colour)[0] for colour in colours or (region.colour,)]
+    cover = np.minimum(np.max(covers, axis=0), 1.0) * around(region, height, width, 2)[rows, columns]
     weight = np.ones_like(cover)
     for other in regions:
         if other is not region:
